@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+#
+# The front door. Meson does the building; each target below is a line or two that you can also type yourself.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+C_FILES = $(shell find src test include sim -name '*.[ch]')
+
+.DEFAULT_GOAL := all
+.PHONY: all
+all: $(BUILD)/build.ninja ## build the program (default); installs what the build needs and lacks
+	meson compile -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	tools/install-deps build man
+	meson setup $(BUILD) --prefix=$(PREFIX)
+
+.PHONY: help
+help: ## this text
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+.PHONY: deps
+deps: ## install every package that building, testing and the demo need and this machine lacks
+	tools/install-deps build man check demo
+
+.PHONY: demo
+demo: all ## a Linux guest on a disk that Corral serves, in about a minute
+	tools/install-deps demo
+	test/vm/demo.sh $(BUILD)
+
+.PHONY: check
+check: ## everything: all suites built by gcc, then the unit tests under clang, ASan+UBSan and TSan
+	tools/install-deps build man check
+	tools/run-tests gcc clang asan tsan
+
+.PHONY: test
+test: all ## the suites of the plain build only, about a minute
+	tools/run-tests gcc
+
+.PHONY: clang asan tsan valgrind
+clang: ## the unit tests, built by clang
+	tools/install-deps build man check
+	tools/run-tests clang
+
+asan: ## the unit tests under the address and undefined-behaviour sanitizers
+	tools/install-deps build man check
+	tools/run-tests asan
+
+tsan: ## the unit tests under the thread sanitizer
+	tools/install-deps build man check
+	tools/run-tests tsan
+
+valgrind: ## the unit tests under Valgrind
+	tools/install-deps build man check
+	tools/run-tests valgrind
+
+.PHONY: bench
+bench: all ## the benchmarks
+	meson test -C $(BUILD) --benchmark --verbose
+
+.PHONY: format format-check
+format: ## lay out every C file as .clang-format says
+	clang-format -i $(C_FILES)
+
+format-check: ## fail if a C file is laid out otherwise
+	clang-format --dry-run --Werror $(C_FILES)
+
+.PHONY: clean
+clean: ## remove every build directory
+	rm -rf $(BUILD) build-clang build-asan build-tsan build-valgrind
+
+.PHONY: install
+install: all ## install to PREFIX (/usr/local); honours DESTDIR
+	meson install -C $(BUILD) --no-rebuild

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Nothing that a coroutine reaches blocks: the rooms can't even call what would.
+
+usage: blocking.py ARCHIVE...      (libroom_NAME.a, as the plain gcc build makes them)
+
+Object files tell what they import, through whatever macro or header it came. A room may import what some room defines,
+and the pure functions below. What else a room or a single file needs stands in a table with the reason beside it.
+"""
+
+import re
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+PURE = set(
+    """
+    memchr memcmp memcpy memmem memmove mempcpy memrchr memset rawmemchr explicit_bzero
+    strcasecmp strchr strchrnul strcmp strcpy strcspn strlen strncasecmp strncmp strncpy strnlen strpbrk strrchr strspn
+    strerror strstr stpcpy strerror_r __xpg_strerror_r strerrorname_np strerrordesc_np strtol strtoll strtoul strtoull
+    __isoc23_strtol __isoc23_strtoll __isoc23_strtoul __isoc23_strtoull
+    __ctype_b_loc __ctype_tolower_loc tolower toupper
+    snprintf vsnprintf sscanf __isoc99_sscanf
+    malloc calloc realloc reallocarray free aligned_alloc posix_memalign strdup strndup __strdup asprintf vasprintf
+    qsort bsearch
+    __errno_location __assert_fail abort __stack_chk_fail _GLOBAL_OFFSET_TABLE_ __tls_get_addr
+    __udivti3 __umodti3 __divti3 __popcountdi2
+    """.split()
+)
+
+# What else a file imports (a room: all its files), and why that can't hold up a coroutine. "*" is whatever it likes.
+ALLOWED = {
+    "co_stack.c": ("memory for stacks, no I/O", "mmap munmap mprotect madvise sysconf"),
+    "co_overflow.c": ("a signal handler, and what installs it", "raise sigaction sigaltstack sigemptyset write"),
+    "co_switch_ucontext.c": ("the switch itself", "getcontext makecontext swapcontext"),
+    "io_posix.c": ("runs on helper threads, but for what never waits", "*"),
+    "io_address.c": ("runs on helper threads", "*"),
+    "io_pool.c": (
+        "helper threads; locks are held for a few instructions; the eventfd never blocks",
+        "eventfd read write close pthread_create pthread_join pthread_sigmask sigfillset sigdelset sigemptyset"
+        " pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthread_mutex_unlock"
+        " pthread_cond_init pthread_cond_destroy pthread_cond_signal pthread_cond_broadcast pthread_cond_wait",
+    ),
+    "io_signal.c": ("the descriptor doesn't block", "signalfd read pthread_sigmask sigemptyset sigaddset"),
+    "io_threads.c": ("the wait of the scheduler's loop, outside every coroutine", "poll ppoll"),
+    "io_uring.c": (
+        "submits, or is the wait of the scheduler's loop",
+        "__io_uring_get_cqe io_uring_queue_init_params io_uring_queue_exit io_uring_register_ring_fd"
+        " io_uring_get_probe_ring io_uring_free_probe io_uring_submit io_uring_submit_and_get_events"
+        " io_uring_submit_and_wait_timeout io_uring_get_events",
+    ),
+    "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
+    "cli": (
+        "talks to its user: a few lines on standard output",
+        "printf puts putchar fputs fputc fprintf vprintf vfprintf fwrite fflush perror stdout stderr exit getenv isatty"
+        " putc _IO_putc open_memstream fclose getopt_long getopt optarg optind opterr optopt signal"
+        " localtime_r strftime json_* strtod frexp ldexp",
+    ),
+}
+
+ENTRY = re.compile(r"^.*\[(?:.*/)?([^/\]]+)\.o\]: (\S+) (\w)")
+
+
+def symbols(archive, *options):
+    """(object, symbol) pairs; the object of src/a/b.c is called a_b.c."""
+    out = subprocess.run(["nm", "-A", "-P", *options, archive], check=True, capture_output=True, text=True).stdout
+    return [(m.group(1), m.group(2)) for m in map(ENTRY.match, out.splitlines()) if m]
+
+
+def plain(symbol):
+    """memcpy of __memcpy_chk, which checks a size that the compiler knows; mmap of mmap64."""
+    checked = re.fullmatch(r"__(\w+)_chk", symbol)
+    return (checked.group(1) if checked else symbol).removesuffix("64")
+
+
+def room_of(archive):
+    return re.fullmatch(r"libroom_(\w+)\.a", Path(archive).name).group(1)
+
+
+def allowed(symbol, room, name):
+    patterns = [p for key in (room, name) if key in ALLOWED for p in ALLOWED[key][1].split()]
+    return symbol in PURE or any(fnmatchcase(symbol, p) for p in patterns)
+
+
+def check(archives):
+    ours = {symbol for archive in archives for _, symbol in symbols(archive, "--defined-only", "-g")}
+    for archive in archives:
+        room = room_of(archive)
+        for name, symbol in symbols(archive, "-u"):
+            known = symbol in ours or allowed(symbol, room, name) or allowed(plain(symbol), room, name)
+            if not known:
+                yield f"{name}: calls {plain(symbol)}, which is not known never to block"
+
+
+def main():
+    guilty = sorted(set(check(sys.argv[1:])))
+    print("\n".join(guilty) or f"{len(sys.argv) - 1} rooms import nothing that blocks")
+    sys.exit(1 if guilty else 0)
+
+
+if __name__ == "__main__":
+    main()
