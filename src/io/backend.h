@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Between io/ and what does the work: an operation, and the few functions of a backend. io/file.c and io/sock.c build
+ * operations and deal with short transfers; uring.c, threads.c and the simulator carry them out, once each, and may
+ * return less than asked, -EINTR or -EAGAIN.
+ */
+#ifndef CORRAL_IO_BACKEND_H
+#define CORRAL_IO_BACKEND_H
+
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "io/io.h"
+
+enum io_code {
+	IO_OP_OPEN,  /* open, err -> descriptor (the backend's own numbering), info filled */
+	IO_OP_STAT,  /* fd -> size, device, inode and regular of info filled */
+	IO_OP_CLOSE, /* fd; name: of a socket, whose path is removed if it is still the one that listen made */
+	IO_OP_READ,  /* fd, v, n, offset, flags: IO_READ_CACHED -> bytes, 0 at end of file */
+	IO_OP_WRITE, /* fd, v, n, offset, flags -> bytes */
+	IO_OP_SYNC,
+	IO_OP_FALLOCATE, /* fd, offset, len, flags: IO_FALLOC_* */
+	IO_OP_TRUNCATE,  /* fd, offset = new size */
+	IO_OP_SEEK,      /* fd, offset, flags: 0 data, 1 hole -> offset, -ENXIO */
+	IO_OP_LOCK,      /* fd, offset, flags: IO_LOCK_* */
+	IO_OP_LISTEN,    /* address, err -> descriptor, name filled */
+	IO_OP_CONNECT,   /* address, err -> descriptor, name filled */
+	IO_OP_ACCEPT,    /* fd -> descriptor, name filled */
+	IO_OP_RECV,      /* fd, v, n -> bytes */
+	IO_OP_SEND,      /* fd, v, n -> bytes */
+	IO_OP_POLL,      /* fd: wait until it is readable; -ECANCELED after shutdown */
+};
+
+enum { IO_READ_CACHED = 1 << 0 }; /* the file isn't O_DIRECT: what is read may be in memory */
+enum { IO_FALLOC_ALLOCATE, IO_FALLOC_ZERO, IO_FALLOC_PUNCH };
+enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST };
+
+enum { IO_VECTOR = 64 }; /* the most elements of one operation */
+
+struct io_name { /* of a socket */
+	char text[160];
+	uint64_t device, inode; /* of the path that a unix listener made; else 0 */
+};
+
+struct io_op {
+	enum io_code code;
+	int fd;
+	unsigned flags;
+	uint64_t offset, len;
+	const struct iovec *v;
+	unsigned n;
+	const struct io_open *open;
+	struct io_file_info *info;
+	const char *address;
+	struct io_name *name;
+	struct err *err; /* may be NULL; the backend explains a failed open, listen or connect in it */
+
+	int64_t result;    /* set by the backend: >= 0 or a negative errno */
+	struct co *co;     /* who waits */
+	struct list link;  /* the backend's, as is what follows */
+	struct msghdr msg; /* the kernel reads it after submit returned */
+};
+
+struct io {
+	struct co_host host; /* first: a scheduler's host is its engine */
+	const struct io_ops *ops;
+	struct co_sched *sched;
+	int signal_fd; /* -1 until somebody waits for signals */
+	bool signals_ended;
+};
+
+struct io_ops {
+	const char *name;
+	/* Begins the operation; it lives until the backend sets result and calls io_complete, not before submit returned. */
+	void (*submit)(struct io *, struct io_op *);
+	/* Ends a socket, or whoever polls another descriptor: their operations complete. */
+	void (*shutdown)(struct io *, int fd);
+	void (*free)(struct io *);
+};
+
+/* Submits and waits: the result. The one place where a coroutine parks for I/O. */
+int64_t io_do(struct co *co, struct io_op *op);
+/* Whether an operation that gave this result is to be repeated: at once after -EINTR, after a short sleep if it was
+ * -EAGAIN, and no more when that went on for seconds. tries counts, 0 at first. */
+bool io_again(struct co *co, unsigned *tries, int64_t result);
+/* For backends: the operation has its result; its coroutine becomes runnable. */
+void io_complete(struct io_op *op, int64_t result);
+
+int io_uring_new(struct io **out, struct err *err) ATTR_MUST_USE;
+int io_threads_new(struct io **out, struct err *err) ATTR_MUST_USE;
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files above the backend: requests are whole or fail, whatever short transfers, interruptions and vector limits lie
+ * below. What an O_DIRECT file asks of a request is checked here, so that every backend refuses the same ones.
+ */
+#include "io/backend.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/mutant.h"
+#include "base/cleanup.h"
+#include "base/math.h"
+
+struct io_file {
+	struct io_file_info info;
+	int fd;
+	unsigned busy; /* operations under way: none may be left when it is closed */
+};
+
+int io_file_open(struct co *co, const struct io_open *how, struct io_file **out, struct err *err)
+{
+	AUTO_FREE struct io_file *f = calloc(1, sizeof(*f));
+	int64_t r;
+
+	if (f == NULL)
+		return err_set(err, -ENOMEM, "%s: no memory", how->path);
+	r = io_do(co, &(struct io_op){.code = IO_OP_OPEN, .open = how, .info = &f->info, .err = err});
+	if (r < 0)
+		return (int)r;
+	f->fd = (int)r;
+	*out = take(f);
+	return 0;
+}
+
+/* What close itself may report was due to sync, and comes too late to act on. */
+void io_file_close(struct co *co, struct io_file *f)
+{
+	if (f == NULL)
+		return;
+	assert(f->busy == 0);
+	(void)io_do(co, &(struct io_op){.code = IO_OP_CLOSE, .fd = f->fd});
+	free(f);
+}
+
+const struct io_file_info *io_file_info(const struct io_file *f) { return &f->info; }
+
+static int64_t file_do_once(struct co *co, struct io_file *f, struct io_op op)
+{
+	int64_t r;
+
+	op.fd = f->fd;
+	f->busy++;
+	r = io_do(co, &op);
+	f->busy--;
+	return r;
+}
+
+static int64_t file_do(struct co *co, struct io_file *f, struct io_op op)
+{
+	unsigned tries = 0;
+	int64_t r;
+
+	do
+		r = file_do_once(co, f, op);
+	while (io_again(co, &tries, r));
+	return r;
+}
+
+/* ---- read and write ---- */
+
+static bool request_is_valid(const struct io_file *f, uint64_t off, struct iov it)
+{
+	uint64_t end;
+
+	return !add_overflows(off, it.len, &end) && end <= INT64_MAX && is_aligned(off | it.len, f->info.align) &&
+		(f->info.mem_align == 1 || iov_is_aligned(it, f->info.mem_align));
+}
+
+/* Takes excess bytes off the end of the vector; returns how many elements are left. */
+static unsigned vector_cut(struct iovec *v, unsigned n, size_t excess)
+{
+	while (n > 0 && v[n - 1].iov_len <= excess)
+		excess -= v[--n].iov_len;
+	if (n > 0)
+		v[n - 1].iov_len -= excess;
+	return n;
+}
+
+/* As much of the request as one operation takes. A part of it must be a whole number of blocks, too. */
+static int64_t file_transfer(
+	struct co *co, struct io_file *f, enum io_code code, uint64_t off, struct iov it, unsigned flags)
+{
+	struct iovec v[IO_VECTOR];
+	size_t bytes;
+	unsigned n = iov_export(it, v, IO_VECTOR, &bytes);
+
+	n = vector_cut(v, n, bytes & (f->info.align - 1));
+	if (n == 0)
+		return -EINVAL;
+	return file_do(co, f, (struct io_op){.code = code, .offset = off, .v = v, .n = n, .flags = flags});
+}
+
+/* Whether a read that came to `end`, inside a block, came to the end of the file; else there is more to be read. */
+static int file_ends_at(struct co *co, struct io_file *f, uint64_t end)
+{
+	uint64_t size;
+	int r = io_file_size(co, f, &size);
+
+	return r < 0 ? r : size <= end;
+}
+
+/*
+ * Zeros follow where the file ends. Its end shows as a read of nothing, or, as an O_DIRECT file is read in blocks, as
+ * one that ends inside a block. Where the file's size contradicts (it may just have grown), the block is read again.
+ */
+int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to)
+{
+	unsigned flags = f->info.align == 1 ? IO_READ_CACHED : 0;
+	unsigned stuck = 0;
+
+	if (!request_is_valid(f, off, to))
+		return -EINVAL;
+	while (to.len > 0) {
+		int64_t r = file_transfer(co, f, IO_OP_READ, off, to, flags);
+		uint64_t got = (uint64_t)r, whole;
+		int ends = r == 0;
+
+		if (r < 0)
+			return (int)r;
+		whole = align_down(got, f->info.align);
+		if (whole != got)
+			ends = file_ends_at(co, f, off + got);
+		if (ends < 0)
+			return ends;
+		if (ends) {
+			iov_fill(iov_slice(to, got, to.len - got), 0);
+			return 0;
+		}
+		if (whole == 0 && ++stuck == 16)
+			return -EIO;
+		off += whole;
+		to = iov_slice(to, whole, to.len - whole);
+	}
+	return 0;
+}
+
+int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov from, unsigned flags)
+{
+	if (!f->info.writable)
+		return -EBADF;
+	if (!request_is_valid(f, off, from))
+		return -EINVAL;
+	while (from.len > 0) {
+		int64_t r = file_transfer(co, f, IO_OP_WRITE, off, from, flags);
+		uint64_t whole;
+
+		if (r < 0)
+			return (int)r;
+		whole = MUTANT(28) ? from.len : align_down((uint64_t)r, f->info.align);
+		if (whole == 0) /* it would go on like this for ever */
+			return -EIO;
+		off += whole;
+		from = iov_slice(from, whole, from.len - whole);
+	}
+	return 0;
+}
+
+/* ---- all the rest ---- */
+
+int io_file_sync(struct co *co, struct io_file *f) { return (int)file_do(co, f, (struct io_op){.code = IO_OP_SYNC}); }
+
+static int file_fallocate(struct co *co, struct io_file *f, uint64_t off, uint64_t len, unsigned what)
+{
+	uint64_t end;
+	int r;
+
+	if (!f->info.writable)
+		return -EBADF;
+	if (add_overflows(off, len, &end) || end > INT64_MAX)
+		return -EINVAL;
+	if (len == 0)
+		return 0;
+	r = (int)file_do(co, f, (struct io_op){.code = IO_OP_FALLOCATE, .offset = off, .len = len, .flags = what});
+	return r == -EOPNOTSUPP || r == -ENOSYS || r == -ENODEV || r == -ENOTTY ? -ENOTSUP : r;
+}
+
+int io_file_zero(struct co *co, struct io_file *f, uint64_t off, uint64_t len)
+{
+	return file_fallocate(co, f, off, len, IO_FALLOC_ZERO);
+}
+
+int io_file_punch(struct co *co, struct io_file *f, uint64_t off, uint64_t len)
+{
+	return file_fallocate(co, f, off, len, IO_FALLOC_PUNCH);
+}
+
+int io_file_allocate(struct co *co, struct io_file *f, uint64_t off, uint64_t len)
+{
+	return file_fallocate(co, f, off, len, IO_FALLOC_ALLOCATE);
+}
+
+int io_file_truncate(struct co *co, struct io_file *f, uint64_t size)
+{
+	if (!f->info.writable)
+		return -EBADF;
+	if (size > INT64_MAX)
+		return -EFBIG;
+	return (int)file_do(co, f, (struct io_op){.code = IO_OP_TRUNCATE, .offset = size});
+}
+
+int io_file_size(struct co *co, struct io_file *f, uint64_t *size)
+{
+	struct io_file_info now;
+	int r = (int)file_do(co, f, (struct io_op){.code = IO_OP_STAT, .info = &now});
+
+	if (r < 0)
+		return r;
+	*size = now.size;
+	return 0;
+}
+
+enum { SEEK_TO_DATA, SEEK_TO_HOLE };
+
+static int64_t file_seek(struct co *co, struct io_file *f, uint64_t off, unsigned what)
+{
+	return file_do(co, f, (struct io_op){.code = IO_OP_SEEK, .offset = off, .flags = what});
+}
+
+/* Where host or file system can't tell, everything is data; that a file changes between two questions is fine. */
+int io_file_extent(struct co *co, struct io_file *f, uint64_t off, uint64_t len, bool *data, uint64_t *run)
+{
+	uint64_t end;
+	int64_t at;
+
+	assert(len > 0);
+	if (add_overflows(off, len, &end) || end > INT64_MAX)
+		return -EINVAL;
+	*data = true;
+	*run = len;
+	at = file_seek(co, f, off, SEEK_TO_DATA);
+	if (at == -ENXIO || at > (int64_t)off) {
+		*data = false;
+	} else if (at == (int64_t)off) {
+		at = file_seek(co, f, off, SEEK_TO_HOLE);
+	}
+	if (at > (int64_t)off)
+		*run = MIN(len, (uint64_t)at - off);
+	return 0;
+}
+
+/* ---- locks ---- */
+
+/* Straight through: here -EAGAIN is the answer. */
+static int file_lock_do(struct co *co, struct io_file *f, uint64_t at, unsigned what)
+{
+	return (int)file_do_once(co, f, (struct io_op){.code = IO_OP_LOCK, .offset = at, .flags = what});
+}
+
+int io_file_lock(struct co *co, struct io_file *f, uint64_t at) { return file_lock_do(co, f, at, IO_LOCK_SHARED); }
+
+int io_file_unlock(struct co *co, struct io_file *f, uint64_t at) { return file_lock_do(co, f, at, IO_LOCK_RELEASE); }
+
+int io_file_lock_test(struct co *co, struct io_file *f, uint64_t at) { return file_lock_do(co, f, at, IO_LOCK_TEST); }
