@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a stretch of a disk lies, down the backing chain: a loop over the layers, each asked for as much as the ones above
+ * it leave open. While a layer other than the request's own is asked, and as long as its answer is used, an epoch of it is
+ * held, so that the space it names is not given to others.
+ */
+#include "node/impl.h"
+
+#include <assert.h>
+
+#include "base/math.h"
+
+void node_run_leave(struct node_run *run)
+{
+	if (run->entered)
+		node_op_end(run->layer, &run->op);
+	run->entered = false;
+}
+
+/* Asks one layer. Storage isn't asked: all of it is data, at the same address. */
+static int ask_layer(struct co *co, struct node *n, uint64_t off, uint64_t len, struct node_run *run)
+{
+	struct node *layer = run->layer;
+	int err;
+
+	run->entered = layer != n && !node_is_storage(layer);
+	if (run->entered)
+		node_op_begin(co, layer, &run->op);
+	if (off >= layer->size) {
+		run->beyond = true;
+		run->at = (struct node_extent){.kind = NODE_UNALLOCATED, .len = len};
+		return 0;
+	}
+	len = MIN(len, layer->size - off);
+	if (node_is_storage(layer)) {
+		run->at = (struct node_extent){
+			.kind = NODE_DATA, .in_place = true, .has_host = true, .host = {off}, .len = len};
+		return 0;
+	}
+	err = layer->ops->map(co, layer, (struct guest){off}, len, &run->at);
+	assert(err != 0 || (run->at.len > 0 && run->at.len <= len));
+	return err;
+}
+
+int node_run_find(struct co *co, struct node *n, uint64_t off, uint64_t len, bool follow, struct node_run *run)
+{
+	int err;
+
+	run->layer = n;
+	run->depth = 0;
+	run->beyond = false;
+	while ((err = ask_layer(co, n, off, len, run)) == 0) {
+		if (run->at.kind != NODE_UNALLOCATED || run->beyond || !follow || run->layer->backing == NULL)
+			return 0;
+		node_run_leave(run);
+		len = run->at.len;
+		run->layer = run->layer->backing;
+		run->depth++;
+	}
+	node_run_leave(run);
+	return err;
+}
+
+int node_known_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, bool *zero)
+{
+	*zero = true;
+	while (len > 0 && *zero) {
+		struct node_run run;
+		int err = node_run_find(co, n, off, len, true, &run);
+
+		if (err != 0)
+			return err;
+		node_run_leave(&run);
+		*zero = run.at.kind == NODE_ZERO || run.at.kind == NODE_UNALLOCATED;
+		off += run.at.len;
+		len -= run.at.len;
+	}
+	return 0;
+}
