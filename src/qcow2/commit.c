@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commit: the one place where metadata reaches the disk.
+ *
+ *     capture      copy every dirty unit, at one instant (no yield): what changes later belongs to the next commit
+ *     phase A      refcount units (they only ever say more than needed); a moved L1 table
+ *     barrier 1    the file's flush: all data written before, new tables, phase A
+ *     phase B      pointers: L2 units, L1 units, refcount-table units, the header sector
+ *     barrier 2
+ *     phase C      what became unreachable goes to reclaim.c: punch, decrement, reuse
+ *
+ * Barrier 2 is left out when phase B is empty. One commit runs at a time, so that no metadata sector has two writes in
+ * flight; whoever asks meanwhile joins the next one, and all who wait for the same commit share it.
+ *
+ * After an error everything captured is dirty again and what was freed stays in quarantine: nothing on disk is relied on
+ * until a later commit has written it again.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "qcow2/engine.h"
+
+struct commit_waiter {
+	struct list link;
+	struct co_queue wake;
+	bool done;
+	int rc;
+};
+
+/* ---- capture ---- */
+
+static uint32_t slice_unit(const struct qcow2_cache *c) { return MIN(c->q->unit_bytes, c->slice_bytes); }
+
+static size_t units_dirty(const struct qcow2_cache *c)
+{
+	size_t n = 0;
+
+	list_for_each (it, &c->dirty)
+		n += (size_t)__builtin_popcount(list_entry(it, struct qcow2_slice, dirty_link)->dirty);
+	return n;
+}
+
+static void capture_slice(struct qcow2_cache *c, struct qcow2_slice *s, struct qcow2_batch *b)
+{
+	uint32_t unit = slice_unit(c);
+
+	for (uint32_t i = 0; i < c->slice_bytes / unit; i++)
+		if (s->dirty >> i & 1)
+			memcpy(qcow2_batch_add(b, s->host + (uint64_t)i * unit, unit),
+				(char *)s->data + (size_t)i * unit, unit);
+	s->writing = s->dirty;
+	if (!MUTANT(12))
+		s->dirty = 0;
+	list_remove(&s->dirty_link);
+	list_push(&c->writing, &s->writing_link);
+}
+
+static void capture_cache(struct qcow2_cache *c, struct qcow2_batch *b)
+{
+	list_for_each_safe (it, &c->dirty)
+		capture_slice(c, list_entry(it, struct qcow2_slice, dirty_link), b);
+}
+
+static uint64_t table_units(const struct qcow2 *q, const struct qcow2_table *t)
+{
+	return div_round_up(t->n * 8, q->unit_bytes);
+}
+
+static size_t table_units_dirty(const struct qcow2 *q, const struct qcow2_table *t)
+{
+	size_t n = 0;
+
+	for (uint64_t i = 0; i < table_units(q, t); i++)
+		n += bit_test(t->dirty, i);
+	return n;
+}
+
+/* Entries of the units that are dirty, or of all. The last unit is cut where the table ends. */
+static void capture_table(struct qcow2 *q, struct qcow2_table *t, uint64_t host, bool all, struct qcow2_batch *b)
+{
+	uint64_t per_unit = q->unit_bytes / 8;
+
+	for (uint64_t i = 0; i < table_units(q, t); i++) {
+		uint64_t first = i * per_unit, n = MIN(per_unit, t->n - first);
+
+		if (!all && !bit_test(t->dirty, i))
+			continue;
+		qcow2_table_export(t, first, n, ~QCOW2_UNPUBLISHED, qcow2_batch_add(b, host + first * 8, n * 8));
+		bit_clear(t->dirty, i);
+		bit_set(t->writing, i);
+	}
+}
+
+static void capture_header(struct qcow2 *q)
+{
+	qcow2_header_patch(&q->header, q->sector);
+	memcpy(qcow2_batch_add(&q->phase_b, 0, QCOW2_HEADER_SECTOR), q->sector, QCOW2_HEADER_SECTOR);
+	q->header_dirty = false;
+	q->header_writing = true;
+}
+
+/* Atomic: it doesn't yield. -ENOMEM: nothing has been captured. */
+static int capture(struct qcow2 *q, bool *l1_moved)
+{
+	size_t refcounts = units_dirty(&q->refcount_cache);
+	size_t l2 = MUTANT(9) || MUTANT(10) ? 4096 : units_dirty(&q->l2_cache);
+	size_t l1 = q->l1_moved ? table_units(q, &q->l1) : table_units_dirty(q, &q->l1);
+	size_t reftable = table_units_dirty(q, &q->reftable), unit = q->unit_bytes;
+	int rc = qcow2_batch_reset(&q->phase_a, refcounts + l1, (refcounts + l1) * unit);
+
+	if (!rc)
+		rc = qcow2_batch_reset(&q->phase_b, l2 + l1 + reftable + 1, (l2 + l1 + reftable + 1) * unit);
+	if (rc)
+		return rc;
+	*l1_moved = q->l1_moved;
+	capture_cache(&q->refcount_cache, MUTANT(9) ? &q->phase_b : &q->phase_a);
+	capture_table(q, &q->l1, q->header.l1.off, q->l1_moved, q->l1_moved || MUTANT(8) ? &q->phase_a : &q->phase_b);
+	if (!MUTANT(10))
+		capture_cache(&q->l2_cache, &q->phase_b);
+	capture_table(q, &q->reftable, q->header.reftable.off, false, &q->phase_b);
+	if (q->header_dirty)
+		capture_header(q);
+	qcow2_freed_move(&q->freed_commit, &q->freed);
+	q->l1_moved = q->dirty = q->commit_soon = false;
+	return 0;
+}
+
+/* ---- what a commit leaves behind ---- */
+
+static void settle_cache(struct qcow2_cache *c, bool written)
+{
+	list_for_each_safe (it, &c->writing) {
+		struct qcow2_slice *s = list_entry(it, struct qcow2_slice, writing_link);
+
+		list_remove(&s->writing_link);
+		if (MUTANT(12))
+			s->dirty = 0;
+		if (!written && !s->dirty)
+			list_push(&c->dirty, &s->dirty_link);
+		if (!written)
+			s->dirty |= s->writing;
+		s->writing = 0;
+	}
+	co_queue_wake_all(&c->room);
+}
+
+static void settle_table(struct qcow2 *q, struct qcow2_table *t, bool written)
+{
+	for (uint64_t i = 0; i < table_units(q, t); i++) {
+		if (!written && bit_test(t->writing, i))
+			bit_set(t->dirty, i);
+		bit_clear(t->writing, i);
+	}
+}
+
+static void settle(struct qcow2 *q, bool written, bool l1_moved)
+{
+	settle_cache(&q->refcount_cache, written);
+	settle_cache(&q->l2_cache, written);
+	settle_table(q, &q->l1, written);
+	settle_table(q, &q->reftable, written);
+	if (!written) {
+		q->l1_moved |= l1_moved;
+		q->header_dirty |= q->header_writing;
+		qcow2_dirtied(q);
+	}
+	q->header_writing = false;
+	qcow2_freed_settle(q, written);
+}
+
+/* ---- the commit itself ---- */
+
+int qcow2_barrier(struct co *co, struct qcow2 *q)
+{
+	q->stats.barriers++;
+	return node_flush(co, q->node.file);
+}
+
+static int write_phases(struct co *co, struct qcow2 *q)
+{
+	int rc = qcow2_batch_write(co, q, MUTANT(2) ? &q->phase_b : &q->phase_a);
+
+	if (!rc && !MUTANT(3))
+		rc = qcow2_barrier(co, q);
+	if (MUTANT(10))
+		capture_cache(&q->l2_cache, &q->phase_b);
+	if (!rc && q->phase_b.n)
+		rc = qcow2_batch_write(co, q, MUTANT(2) ? &q->phase_a : &q->phase_b);
+	if (MUTANT(18))
+		qcow2_freed_settle(q, true);
+	if (!rc && q->phase_b.n && !MUTANT(4))
+		rc = qcow2_barrier(co, q);
+	return rc;
+}
+
+static int commit_once(struct co *co, struct qcow2 *q)
+{
+	bool l1_moved;
+	int rc;
+
+	q->stats.commits++;
+	if (!q->dirty)
+		return qcow2_barrier(co, q);
+	rc = capture(q, &l1_moved);
+	if (rc)
+		return rc;
+	rc = write_phases(co, q);
+	settle(q, rc == 0, l1_moved);
+	if (buggify("commit-yield") || MUTANT(20))
+		co_yield(co);
+	return rc;
+}
+
+/* Runs one commit for all who wait now, and hands the lead to one of those who came meanwhile. */
+static void lead(struct co *co, struct qcow2 *q)
+{
+	struct list served;
+	int rc;
+
+	list_init(&served);
+	list_splice(&served, &q->commit_waiters);
+	q->commit_running = true;
+	rc = commit_once(co, q);
+	q->commit_running = false;
+	list_for_each_safe (it, &served) {
+		struct commit_waiter *w = list_entry(it, struct commit_waiter, link);
+
+		list_remove(&w->link);
+		w->rc = rc;
+		w->done = true;
+		co_queue_wake_one(&w->wake);
+	}
+	if (!list_empty(&q->commit_waiters))
+		co_queue_wake_one(&list_first(&q->commit_waiters, struct commit_waiter, link)->wake);
+}
+
+int qcow2_commit(struct co *co, struct qcow2 *q)
+{
+	struct commit_waiter me = {.done = false};
+
+	if (MUTANT(15) && q->commit_running)
+		return 0;
+	co_queue_init(&me.wake);
+	list_push(&q->commit_waiters, &me.link);
+	while (!me.done) {
+		if (q->commit_running)
+			co_queue_wait(co, &me.wake);
+		else
+			lead(co, q);
+	}
+	return me.rc;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening and closing an image, and what it is as a node. */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "qcow2/engine.h"
+
+#define FEATURES_KNOWN (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION)
+
+int qcow2_corrupt(struct co *co, struct qcow2 *q)
+{
+	bool was_writable = !q->node.read_only;
+
+	q->node.read_only = true;
+	if (was_writable && q->header.version >= 3) {
+		q->header.incompatible |= QCOW2_INCOMPAT_CORRUPT;
+		qcow2_header_changed(q);
+		if (qcow2_commit(co, q))
+			q->stats.reclaim_errors++;
+	}
+	return -EIO;
+}
+
+/* ---- closing ---- */
+
+static void release_memory(struct qcow2 *q)
+{
+	qcow2_cache_fini(&q->l2_cache);
+	qcow2_cache_fini(&q->refcount_cache);
+	qcow2_table_fini(&q->l1);
+	qcow2_table_fini(&q->reftable);
+	qcow2_batch_fini(&q->phase_a);
+	qcow2_batch_fini(&q->phase_b);
+	free(q->freed.v);
+	free(q->freed_commit.v);
+	free(q->freed_durable.v);
+	free(q->full);
+}
+
+/* The space that the file has grown ahead goes back. */
+static int trim_file(struct co *co, struct qcow2 *q)
+{
+	if (q->high_water >= q->file_bytes || !q->node.file->grows_zeroed)
+		return 0;
+	return node_resize(co, q->node.file, q->high_water);
+}
+
+/* Commit what is mapped; then nothing holds the quarantine back; then the refcounts that fell. */
+static int close_metadata(struct co *co, struct qcow2 *q)
+{
+	int rc = qcow2_commit(co, q);
+
+	if (!rc)
+		rc = qcow2_reclaim(co, q);
+	if (!rc && q->dirty)
+		rc = qcow2_commit(co, q);
+	if (!rc)
+		rc = trim_file(co, q);
+	return rc;
+}
+
+static int driver_close(struct co *co, struct node *n)
+{
+	struct qcow2 *q = qcow2_of(n);
+	int rc = 0;
+
+	qcow2_keeper_stop(co, q);
+	if (q->options.write)
+		rc = close_metadata(co, q);
+	release_memory(q);
+	node_fini(n);
+	free(q);
+	return rc;
+}
+
+static int driver_flush(struct co *co, struct node *n)
+{
+	struct qcow2 *q = qcow2_of(n);
+
+	return q->options.write ? qcow2_commit(co, q) : 0;
+}
+
+static const struct node_ops qcow2_ops = {
+	.name = "qcow2",
+	.close = driver_close,
+	.flush = driver_flush,
+	.resize = qcow2_resize,
+	.map = qcow2_map,
+	.reserve = qcow2_reserve,
+	.publish = qcow2_publish,
+	.cancel = qcow2_cancel,
+	.unmap = qcow2_unmap,
+};
+
+bool node_is_qcow2(const struct node *n) { return n->ops == &qcow2_ops; }
+
+const struct qcow2_header *qcow2_node_header(const struct node *n)
+{
+	assert(node_is_qcow2(n));
+	return &container_of(n, struct qcow2, node)->header;
+}
+
+const struct qcow2_stats *qcow2_node_stats(struct node *n)
+{
+	struct qcow2 *q = qcow2_of(n);
+
+	assert(node_is_qcow2(n));
+	q->stats.l2_hits = q->l2_cache.hits;
+	q->stats.l2_misses = q->l2_cache.misses;
+	q->stats.refcount_misses = q->refcount_cache.misses;
+	return &q->stats;
+}
+
+/* ---- opening ---- */
+
+static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct err *err)
+{
+	const struct qcow2_header *h = &q->header;
+
+	if (h->crypt_method)
+		return err_set(err, -ENOTSUP, "the image is encrypted (%s), which is not supported yet",
+			h->crypt_method == QCOW2_CRYPT_LUKS ? "LUKS" : "AES");
+	if (!o->write)
+		return 0;
+	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
+		return err_set(err, -EROFS,
+			"the image is marked corrupt: repair it (qemu-img check -r all), or open it read only");
+	if (h->incompatible & QCOW2_INCOMPAT_DIRTY)
+		return err_set(err, -EROFS,
+			"the image was not closed cleanly and its refcounts may be wrong: repair it "
+			"(qemu-img check -r all), or open it read only");
+	return 0;
+}
+
+static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_options *o)
+{
+	const struct qcow2_header *h = &q->header;
+
+	q->options = *o;
+	if (!q->options.commit_interval_ns)
+		q->options.commit_interval_ns = QCOW2_DEFAULT_COMMIT_NS;
+	q->cluster_bits = h->cluster_bits;
+	q->cluster_bytes = 1u << h->cluster_bits;
+	q->unit_bytes = MAX(QCOW2_SECTOR, file->align);
+	q->l2_entries = q->cluster_bytes / 8;
+	q->block_refcounts = (uint64_t)q->cluster_bytes * 8 >> h->refcount_order;
+	q->file_bytes = file->size;
+	q->high_water = align_up(file->size, q->cluster_bytes);
+	q->zero_from = file->grows_zeroed ? q->high_water : UINT64_MAX;
+	q->next_cluster = 1;
+	q->node.ops = &qcow2_ops;
+	q->node.file = file;
+	q->node.size = h->size;
+	q->node.align = 1;
+	q->node.mem_align = 1;
+	q->node.cluster = q->cluster_bytes;
+	q->node.read_only = !o->write;
+	memcpy(q->node.name, file->name, sizeof(q->node.name));
+}
+
+static void init_lists(struct qcow2 *q)
+{
+	list_init(&q->l1_making);
+	list_init(&q->commit_waiters);
+	co_mutex_init(&q->grow_refcounts);
+	co_mutex_init(&q->grow_file);
+	co_queue_init(&q->keeper_wake);
+	co_queue_init(&q->keeper_done);
+}
+
+/* As asked, or enough for all of it but no more than a default. */
+static uint64_t cache_bytes(uint64_t asked, uint64_t all, uint64_t most)
+{
+	return asked ? asked : MIN(MAX(all, QCOW2_LEAST_CACHE), most);
+}
+
+static int init_caches(struct qcow2 *q)
+{
+	const struct qcow2_options *o = &q->options;
+	uint64_t l2 = cache_bytes(o->l2_cache_bytes, q->l1.n * q->cluster_bytes, QCOW2_DEFAULT_L2_CACHE);
+	uint64_t refcounts =
+		cache_bytes(o->refcount_cache_bytes, q->reftable.n * q->cluster_bytes, QCOW2_DEFAULT_REFCOUNT_CACHE);
+	int rc = qcow2_cache_init(&q->l2_cache, q, l2);
+
+	return rc ? rc : qcow2_cache_init(&q->refcount_cache, q, refcounts);
+}
+
+static int load_tables(struct co *co, struct qcow2 *q)
+{
+	uint64_t entries = (uint64_t)q->header.reftable_clusters << q->cluster_bits >> 3;
+	int rc = qcow2_table_init(&q->l1, q->header.l1_entries, q->unit_bytes);
+
+	if (!rc)
+		rc = qcow2_table_init(&q->reftable, entries, q->unit_bytes);
+	if (!rc)
+		rc = init_caches(q);
+	if (rc)
+		return rc;
+	q->full = calloc(1, bitmap_bytes(entries * (q->cluster_bytes / q->refcount_cache.slice_bytes)));
+	if (!q->full)
+		return -ENOMEM;
+	rc = qcow2_table_load(co, q, &q->l1, q->header.l1.off);
+	return rc ? rc : qcow2_table_load(co, q, &q->reftable, q->header.reftable.off);
+}
+
+/* Before the first change: whoever relies on what an autoclear bit promises must see that it no longer holds. */
+static int clear_autoclear(struct co *co, struct qcow2 *q)
+{
+	if (!q->options.write || !q->header.autoclear)
+		return 0;
+	q->header.autoclear = 0;
+	qcow2_header_changed(q);
+	return qcow2_commit(co, q);
+}
+
+static int start(struct co *co, struct qcow2 *q, struct err *err)
+{
+	int rc = load_tables(co, q);
+
+	if (rc)
+		return err_set(err, rc, "%s: can't load the L1 and refcount tables: %s", q->node.name, strerror(-rc));
+	rc = q->options.write ? qcow2_keeper_start(q) : 0;
+	if (!rc)
+		rc = clear_autoclear(co, q);
+	return rc ? err_set(err, rc, "%s: can't prepare the image for writing: %s", q->node.name, strerror(-rc)) : 0;
+}
+
+static int read_header(
+	struct co *co, struct qcow2 *q, struct node *file, const struct qcow2_options *o, struct err *err)
+{
+	int rc = qcow2_header_load(co, file, FEATURES_KNOWN, &q->header, err);
+
+	if (!rc)
+		rc = refuse(q, o, err);
+	if (rc)
+		return rc;
+	rc = node_read(co, file, 0, IOV_BUF(q->sector, MIN(file->size, (uint64_t)QCOW2_HEADER_SECTOR)));
+	return rc ? err_set(err, rc, "%s: can't read the header: %s", file->name, strerror(-rc)) : 0;
+}
+
+int qcow2_open(
+	struct co *co, struct node *file, const struct qcow2_options *options, struct node **out, struct err *err)
+{
+	AUTO_FREE struct qcow2 *q = calloc(1, sizeof(*q));
+	int rc;
+
+	if (!q)
+		return err_set(err, -ENOMEM, "no memory for the image");
+	rc = read_header(co, q, file, options, err);
+	if (rc)
+		return rc;
+	set_geometry(q, file, options);
+	init_lists(q);
+	rc = node_init(&q->node, co_sched_of(co));
+	if (rc)
+		return err_set(err, rc, "no memory for the image");
+	rc = start(co, q, err);
+	if (rc) {
+		qcow2_keeper_stop(co, q);
+		release_memory(q);
+		node_fini(&q->node);
+		return rc;
+	}
+	*out = &take(q)->node;
+	return 0;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The qcow2 engine inside: what its files share. Nothing outside qcow2/ includes this.
+ *
+ * Life of the metadata in memory
+ *   L1 table, refcount table   whole, in host order, with a dirty bit per unit on disk
+ *   L2 tables, refcount blocks in slices of at most 4 KiB, cached (cache.c)
+ * A pointer to a slice is good until the caller's next yield, never longer: look it up again after anything that takes co.
+ *
+ * A "unit" is what one metadata write is made of: a 512-byte sector, or what the file's alignment makes of it.
+ *
+ * Order of writes (commit.c draws it). In-memory refcounts go up when a cluster is allocated, and down only when the
+ * unmapping is durable and nobody can still be using the cluster (reclaim.c): so every refcount in memory is at least what
+ * any pointer on disk or in memory needs, and a dirty refcount unit may be written at any time.
+ *
+ * Locks, in this order; none is needed by a commit, so that whoever holds one may wait for a commit:
+ *   range lock of the node (held by the caller) -> l1 entry being made (l2.c) -> q->grow_refcounts (refblock.c) -> q->grow_file
+ */
+#ifndef CORRAL_QCOW2_ENGINE_H
+#define CORRAL_QCOW2_ENGINE_H
+
+#include "base/endian.h"
+#include "base/list.h"
+#include "base/math.h"
+#include "base/mutant.h"
+#include "qcow2/qcow2.h"
+
+#define QCOW2_SECTOR 512u
+#define QCOW2_SLICE_BYTES 4096u
+#define QCOW2_OFFSET_MASK UINT64_C(0x00fffffffffffe00)
+#define QCOW2_COPIED (UINT64_C(1) << 63)
+#define QCOW2_COMPRESSED (UINT64_C(1) << 62)
+#define QCOW2_ZERO UINT64_C(1)
+#define QCOW2_L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define QCOW2_L2_RESERVED UINT64_C(0x3f000000000001fe)
+#define QCOW2_UNPUBLISHED UINT64_C(1) /* in the refcount table in memory: see refblock.c */
+
+#define QCOW2_DEFAULT_L2_CACHE (UINT64_C(32) << 20)
+#define QCOW2_LEAST_CACHE (UINT64_C(1) << 20) /* where the image is small: it may grow */
+#define QCOW2_DEFAULT_REFCOUNT_CACHE (UINT64_C(4) << 20)
+#define QCOW2_DEFAULT_COMMIT_NS (UINT64_C(5) * 1000 * 1000 * 1000)
+#define QCOW2_MIN_QUARANTINE 64                    /* clusters freed in memory before a commit is started for them, */
+#define QCOW2_MAX_QUARANTINE (UINT64_C(256) << 20) /* and bytes at most; in between a quarter of the file */
+#define QCOW2_EPOCH_POLL_NS (UINT64_C(2) * 1000 * 1000) /* how often to look whether an epoch has passed */
+#define QCOW2_COMMIT_WRITES 32                          /* metadata writes of one commit in flight at once */
+
+struct qcow2;
+
+/* ---- cache.c: slices of metadata ---- */
+
+struct qcow2_slice {
+	struct qcow2_slice *hash_next;
+	struct list dirty_link;   /* in cache->dirty while dirty != 0 */
+	struct list writing_link; /* in cache->writing while writing != 0 */
+	uint64_t host;            /* where it lies; free entries have 0 */
+	void *data;
+	uint32_t dirty, writing; /* a bit per unit: differs from the disk; captured by the commit that runs */
+	bool loading, used;      /* used: for the clock */
+	struct co_queue loaded;
+};
+
+struct qcow2_cache {
+	struct qcow2 *q;
+	uint32_t slice_bytes;
+	unsigned entries, buckets, hand;
+	struct qcow2_slice *slices;
+	struct qcow2_slice **hash;
+	void *memory;
+	struct list dirty, writing;
+	struct co_queue room; /* for those who found no entry to evict */
+	uint64_t hits, misses;
+};
+
+int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes) ATTR_MUST_USE;
+void qcow2_cache_fini(struct qcow2_cache *c);
+/* The slice at host (a multiple of slice_bytes), loaded. Only those who want this slice wait for its load. */
+int qcow2_cache_get(struct co *co, struct qcow2_cache *c, uint64_t host, struct qcow2_slice **out) ATTR_MUST_USE;
+/* The same, but the slice isn't read: it is new and all zeros (nothing of it may be cached). */
+int qcow2_cache_get_zero(struct co *co, struct qcow2_cache *c, uint64_t host, struct qcow2_slice **out) ATTR_MUST_USE;
+void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at, uint32_t bytes);
+/* Drops what is cached of [host, host + bytes): it has been freed. None of it is dirty, loading or being written. */
+void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host, uint64_t bytes);
+
+/* ---- the image ---- */
+
+struct qcow2_freed { /* clusters that lost one reference in memory */
+	uint64_t host, bytes;
+	uint64_t epoch;
+};
+
+struct qcow2_freed_list {
+	struct qcow2_freed *v; /* v[first .. first + n), oldest first */
+	size_t first, n, room;
+	uint64_t bytes;
+};
+
+struct qcow2_write { /* one metadata write of a commit: bytes at `at` of its arena */
+	uint64_t host;
+	size_t at, bytes;
+};
+
+struct qcow2_batch { /* the metadata writes of one phase; memory is kept from commit to commit */
+	struct qcow2_write *v;
+	size_t n, room;
+	unsigned char *arena;
+	size_t used, size;
+};
+
+struct qcow2_table {       /* a table that is whole in memory: the L1 table, the refcount table */
+	uint64_t *entries; /* host order; up to a whole unit, the rest zero */
+	uint64_t n;
+	uint32_t *dirty;   /* bitmaps, a bit per unit: differs from the disk; */
+	uint32_t *writing; /* captured by the commit that runs */
+};
+
+struct qcow2 {
+	struct node node; /* first */
+	struct qcow2_header header;
+	uint8_t sector[QCOW2_HEADER_SECTOR]; /* the first sector as it should be on disk */
+	struct qcow2_options options;
+	struct qcow2_stats stats;
+
+	uint32_t cluster_bytes, cluster_bits;
+	uint32_t unit_bytes;
+	uint32_t l2_entries;      /* of one L2 table */
+	uint64_t block_refcounts; /* refcounts in one block */
+
+	struct qcow2_table l1;
+	bool l1_moved;         /* the whole table is new: the next commit writes all of it, then the header */
+	struct list l1_making; /* of struct l2_making: L2 tables being made or copied (l2.c) */
+
+	struct qcow2_table reftable;
+	struct co_mutex grow_refcounts;
+	bool header_writing;
+	uint32_t *full;        /* bitmap, a bit per refcount slice: no free cluster in it */
+	uint64_t next_cluster; /* where the allocator looks first */
+
+	bool header_dirty;
+	struct qcow2_cache l2_cache, refcount_cache;
+
+	uint64_t file_bytes; /* the file's size */
+	uint64_t high_water; /* end of the highest cluster that was ever in use */
+	uint64_t zero_from;  /* file space from here on was never written and reads zeros */
+	struct co_mutex grow_file;
+
+	struct qcow2_freed_list freed;         /* unmapped in memory */
+	struct qcow2_freed_list freed_commit;  /* captured by the commit that runs */
+	struct qcow2_freed_list freed_durable; /* unmapped on disk, waits for its epoch */
+
+	bool commit_running;
+	struct list commit_waiters; /* for the commit that starts next */
+	struct qcow2_batch phase_a, phase_b;
+
+	bool dirty, commit_soon, closing, keeper_alive;
+	uint64_t dirty_since; /* when `dirty` was set */
+	struct co_queue keeper_wake, keeper_done;
+};
+
+static inline struct qcow2 *qcow2_of(struct node *n) { return container_of(n, struct qcow2, node); }
+static inline uint64_t qcow2_cluster_of(const struct qcow2 *q, uint64_t host) { return host >> q->cluster_bits; }
+
+static inline void bit_set(uint32_t *map, uint64_t i) { map[i / 32] |= UINT32_C(1) << (i % 32); }
+static inline void bit_clear(uint32_t *map, uint64_t i) { map[i / 32] &= ~(UINT32_C(1) << (i % 32)); }
+static inline bool bit_test(const uint32_t *map, uint64_t i) { return map[i / 32] >> (i % 32) & 1; }
+static inline size_t bitmap_bytes(uint64_t bits) { return (size_t)div_round_up(bits, 32) * 4; }
+
+/* Something waits to be committed: sees to it that this happens in due time. */
+void qcow2_dirtied(struct qcow2 *q);
+/* The same for q->header. */
+static inline void qcow2_header_changed(struct qcow2 *q)
+{
+	q->header_dirty = true;
+	qcow2_dirtied(q);
+}
+
+/* The image is inconsistent: sets the corrupt bit on disk and refuses writes from now on. Returns -EIO. */
+int qcow2_corrupt(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+
+/* ---- table.c ---- */
+
+/* A table of n entries, all zero, none dirty. */
+int qcow2_table_init(struct qcow2_table *t, uint64_t n, uint32_t unit_bytes) ATTR_MUST_USE;
+void qcow2_table_fini(struct qcow2_table *t);
+/* The same with more entries; those that are there stay, and stay dirty. */
+int qcow2_table_grow(struct qcow2_table *t, uint64_t n, uint32_t unit_bytes) ATTR_MUST_USE;
+int qcow2_table_load(struct co *co, struct qcow2 *q, struct qcow2_table *t, uint64_t host) ATTR_MUST_USE;
+void qcow2_table_set(struct qcow2 *q, struct qcow2_table *t, uint64_t index, uint64_t entry);
+/* Big-endian, as on disk: entries [first, first + n). keep masks out what is only for memory. */
+void qcow2_table_export(const struct qcow2_table *t, uint64_t first, uint64_t n, uint64_t keep, void *out);
+
+static inline uint64_t qcow2_l1_index(const struct qcow2 *q, uint64_t guest)
+{
+	return (guest >> q->cluster_bits) / q->l2_entries;
+}
+
+/* ---- l2.c ---- */
+
+/* The L2 slice that maps guest, and the index in it. *out is NULL where there is no table. */
+int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
+	ATTR_MUST_USE;
+/* The same for changing it: the table is made, or copied if it is shared. */
+int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
+	ATTR_MUST_USE;
+uint64_t qcow2_l2_entry(const struct qcow2_slice *s, uint32_t index);
+void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t entry);
+static inline uint32_t qcow2_l2_slice_entries(const struct qcow2 *q) { return q->l2_cache.slice_bytes / 8; }
+/* Whether the entry is one that an image of this version and file size may hold. */
+bool qcow2_l2_entry_valid(const struct qcow2 *q, uint64_t entry);
+
+/* ---- refcount.c ---- */
+
+uint64_t qcow2_refcount_get(const void *data, unsigned order, uint64_t index);
+void qcow2_refcount_set(void *data, unsigned order, uint64_t index, uint64_t value);
+/* The slice with the refcount of a cluster, and the index in it; *out is NULL where there is no usable block. */
+int qcow2_refcount_slice(struct co *co, struct qcow2 *q, uint64_t cluster, struct qcow2_slice **out, uint64_t *index)
+	ATTR_MUST_USE;
+/* Takes one reference from each of n clusters, whose unmapping must be durable (or who were never mapped). */
+int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n) ATTR_MUST_USE;
+static inline uint64_t qcow2_slice_refcounts(const struct qcow2 *q)
+{
+	return (uint64_t)q->refcount_cache.slice_bytes * 8 >> q->header.refcount_order;
+}
+
+/* ---- refblock.c ---- */
+
+/* Makes the refcount block that counts `cluster`; durable on return. */
+int qcow2_refblock_make(struct co *co, struct qcow2 *q, uint64_t cluster) ATTR_MUST_USE;
+
+/* ---- alloc.c ---- */
+
+/* Up to `want` adjacent clusters, at least one; refcount 1 in memory. */
+int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
+	ATTR_MUST_USE;
+/* Exactly n adjacent ones. */
+int qcow2_alloc_run(struct co *co, struct qcow2 *q, uint64_t n, uint64_t *host) ATTR_MUST_USE;
+/* The file reaches to `end`. */
+int qcow2_file_reach(struct co *co, struct qcow2 *q, uint64_t end) ATTR_MUST_USE;
+
+/* ---- reclaim.c ---- */
+
+/* Room for n more entries: after this qcow2_free can't fail n times. */
+int qcow2_free_prepare(struct qcow2 *q, size_t n) ATTR_MUST_USE;
+/* A reference to these clusters has just been replaced in memory. */
+void qcow2_free(struct qcow2 *q, uint64_t host, uint64_t bytes);
+/* Before freeing more: joins a commit where very much is waiting for one. */
+int qcow2_free_throttle(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+/* Lets go of what is durably unmapped and no longer in use: punch, refcount, reuse. */
+int qcow2_reclaim(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+int qcow2_keeper_start(struct qcow2 *q) ATTR_MUST_USE;
+void qcow2_keeper_stop(struct co *co, struct qcow2 *q);
+void qcow2_freed_move(struct qcow2_freed_list *to, struct qcow2_freed_list *from);
+/* The commit that captured them is over. */
+void qcow2_freed_settle(struct qcow2 *q, bool durable);
+
+/* ---- commit.c ---- */
+
+/* Joins a commit that starts after this call: everything that was done before is durable on return. */
+int qcow2_commit(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+int qcow2_barrier(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+
+/* ---- batch.c ---- */
+
+void qcow2_batch_fini(struct qcow2_batch *b);
+/* Empties it and makes room for this much: adding can't fail then. */
+int qcow2_batch_reset(struct qcow2_batch *b, size_t writes, size_t bytes) ATTR_MUST_USE;
+/* Memory for bytes that go to host; joined with the write before where they adjoin. */
+void *qcow2_batch_add(struct qcow2_batch *b, uint64_t host, size_t bytes);
+int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATTR_MUST_USE;
+
+/* ---- map.c, write.c, unmap.c, resize.c: the driver's answers ---- */
+
+int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out) ATTR_MUST_USE;
+int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)
+	ATTR_MUST_USE;
+int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *res) ATTR_MUST_USE;
+void qcow2_cancel(struct co *co, struct node *n, const struct node_reservation *res);
+int qcow2_unmap(struct co *co, struct node *n, struct guest at, uint64_t len, enum node_unmap how) ATTR_MUST_USE;
+int qcow2_resize(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * L2 tables: finding the slice that maps a guest address, making a table where there is none, copying one that a snapshot
+ * shares.
+ *
+ * A new table is written as zeros (or lies where the file reads zeros), then the L1 entry changes in memory: from there on
+ * the commit sees to the order on disk, the table's content and refcount before the L1 entry. A copy replaces the shared
+ * table in the same way, and the old table loses a reference when the new L1 entry is durable (crash-safety O3, O5).
+ *
+ * Two that need the same new table meet here, at its L1 entry; others don't notice.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qcow2/engine.h"
+
+struct l2_making { /* a table being made or copied; lives on its maker's stack */
+	struct list link;
+	uint64_t l1_index;
+	struct co_queue done;
+};
+
+uint64_t qcow2_l2_entry(const struct qcow2_slice *s, uint32_t index)
+{
+	return be64_get(((const be64 *)s->data)[index]);
+}
+
+void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t entry)
+{
+	((be64 *)s->data)[index] = be64_of(entry);
+	qcow2_cache_dirty(&q->l2_cache, s, index * 8, 8);
+}
+
+static bool offset_valid(const struct qcow2 *q, uint64_t offset)
+{
+	return offset != 0 && is_aligned(offset, q->cluster_bytes) && offset < q->file_bytes;
+}
+
+bool qcow2_l2_entry_valid(const struct qcow2 *q, uint64_t entry)
+{
+	uint64_t offset = entry & QCOW2_OFFSET_MASK;
+
+	if (entry & QCOW2_COMPRESSED)
+		return true;
+	if (entry & QCOW2_L2_RESERVED)
+		return false;
+	if (entry & QCOW2_ZERO)
+		return q->header.version >= 3 && (offset == 0 || offset_valid(q, offset));
+	return entry == 0 || offset_valid(q, offset);
+}
+
+static bool l1_entry_valid(const struct qcow2 *q, uint64_t entry)
+{
+	return !(entry & QCOW2_L1_RESERVED) && offset_valid(q, entry & QCOW2_OFFSET_MASK);
+}
+
+static struct l2_making *making_of(struct qcow2 *q, uint64_t l1_index)
+{
+	list_for_each (it, &q->l1_making) {
+		struct l2_making *m = list_entry(it, struct l2_making, link);
+
+		if (m->l1_index == l1_index)
+			return m;
+	}
+	return NULL;
+}
+
+static uint64_t slice_host(const struct qcow2 *q, uint64_t table, uint64_t guest, uint32_t *index)
+{
+	uint64_t in_table = (guest >> q->cluster_bits) % q->l2_entries;
+	uint32_t in_slice = qcow2_l2_slice_entries(q);
+
+	*index = (uint32_t)(in_table % in_slice);
+	return table + in_table / in_slice * q->l2_cache.slice_bytes;
+}
+
+int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
+{
+	uint64_t l1_index = qcow2_l1_index(q, guest);
+	uint64_t entry;
+	int rc;
+
+	do { /* the table may be replaced by a copy while its slice is loaded */
+		*out = NULL;
+		if (l1_index >= q->l1.n || q->l1.entries[l1_index] == 0)
+			return 0;
+		entry = q->l1.entries[l1_index];
+		if (!l1_entry_valid(q, entry))
+			return qcow2_corrupt(co, q);
+		rc = qcow2_cache_get(co, &q->l2_cache, slice_host(q, entry & QCOW2_OFFSET_MASK, guest, index), out);
+		if (rc)
+			return rc;
+	} while (q->l1.entries[l1_index] != entry);
+	return 0;
+}
+
+/* Copies a shared table to `to`, whole; the shared one never changes, so the file has its content. */
+static int copy_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to)
+{
+	void *table;
+	int rc = node_buffer_get(co, &q->node, q->cluster_bytes, &table);
+
+	if (rc)
+		return rc;
+	rc = node_read(co, q->node.file, from, IOV_BUF(table, q->cluster_bytes));
+	if (!rc)
+		rc = node_write(co, q->node.file, to, IOV_BUF(table, q->cluster_bytes), 0);
+	node_buffer_put(&q->node, table, q->cluster_bytes);
+	return rc;
+}
+
+static int zero_table(struct co *co, struct qcow2 *q, uint64_t host)
+{
+	void *table;
+	int rc = node_buffer_get(co, &q->node, q->cluster_bytes, &table);
+
+	if (rc)
+		return rc;
+	memset(table, 0, q->cluster_bytes);
+	rc = node_write(co, q->node.file, host, IOV_BUF(table, q->cluster_bytes), 0);
+	node_buffer_put(&q->node, table, q->cluster_bytes);
+	return rc;
+}
+
+/* Puts the table's first content where it will lie: a copy, or zeros, of which the slice for guest goes into the cache. */
+static int fill_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t host, bool zeroed, uint64_t guest)
+{
+	struct qcow2_slice *s;
+	uint32_t index;
+	int rc = 0;
+
+	if (from)
+		return copy_table(co, q, from, host);
+	if (!zeroed)
+		rc = zero_table(co, q, host);
+	if (!rc)
+		rc = qcow2_cache_get_zero(co, &q->l2_cache, slice_host(q, host, guest, &index), &s);
+	return rc;
+}
+
+/* Gives the L1 entry a table of its own; old is what the entry says now. */
+static int make_table(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t old)
+{
+	uint64_t from = old & QCOW2_OFFSET_MASK;
+	uint64_t host, got;
+	bool zeroed;
+	int rc;
+
+	if (old && !l1_entry_valid(q, old))
+		return qcow2_corrupt(co, q);
+	rc = qcow2_alloc(co, q, 1, &host, &got, &zeroed);
+	if (rc)
+		return rc;
+	rc = fill_table(co, q, from, host, zeroed, guest);
+	if (!rc)
+		rc = qcow2_free_prepare(q, 1);
+	if (rc) {
+		if (qcow2_refcount_drop(co, q, qcow2_cluster_of(q, host), 1))
+			q->stats.leaked++;
+		return rc;
+	}
+	if (from)
+		qcow2_free(q, from, q->cluster_bytes);
+	qcow2_table_set(q, &q->l1, qcow2_l1_index(q, guest), host | QCOW2_COPIED);
+	return 0;
+}
+
+static int ensure_own_table(struct co *co, struct qcow2 *q, uint64_t guest)
+{
+	uint64_t l1_index = qcow2_l1_index(q, guest);
+
+	while (!(q->l1.entries[l1_index] & QCOW2_COPIED)) {
+		struct l2_making *other = making_of(q, l1_index);
+		struct l2_making mine = {.l1_index = l1_index};
+		int rc;
+
+		if (other) {
+			co_queue_wait(co, &other->done);
+			continue;
+		}
+		co_queue_init(&mine.done);
+		list_push(&q->l1_making, &mine.link);
+		rc = make_table(co, q, guest, q->l1.entries[l1_index]);
+		list_remove(&mine.link);
+		co_queue_wake_all(&mine.done);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
+{
+	uint64_t l1_index = qcow2_l1_index(q, guest);
+	int rc;
+
+	if (l1_index >= q->l1.n)
+		return -EINVAL;
+	do {
+		rc = ensure_own_table(co, q, guest);
+		if (!rc)
+			rc = qcow2_l2_get(co, q, guest, out, index);
+		if (rc)
+			return rc;
+	} while (!(q->l1.entries[l1_index] & QCOW2_COPIED));
+	return 0;
+}

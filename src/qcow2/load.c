@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* The header of an image that isn't opened as one: for info, check and the tools. */
+#include "qcow2/qcow2.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/math.h"
+
+/* How much of the file belongs to the first cluster; what the header claims is checked later, by the parser. */
+static uint64_t first_cluster_bytes(const void *sector, size_t len, uint64_t file_bytes)
+{
+	struct qcow2_disk_header disk = {0};
+	uint32_t bits;
+
+	memcpy(&disk, sector, MIN(len, sizeof(disk)));
+	bits = be32_get(disk.cluster_bits);
+	if (!qcow2_header_probe(sector, len) || bits < QCOW2_MIN_CLUSTER_BITS || bits > QCOW2_MAX_CLUSTER_BITS)
+		return len;
+	return MIN(file_bytes, UINT64_C(1) << bits);
+}
+
+int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)
+{
+	char sector[QCOW2_HEADER_SECTOR];
+	AUTO_FREE char *cluster = NULL;
+	size_t len = MIN(file->size, sizeof(sector));
+	int ret = node_read(co, file, 0, IOV_BUF(sector, len));
+
+	if (ret < 0)
+		return err_set(err, ret, "the header can't be read: %s", strerror(-ret));
+	len = first_cluster_bytes(sector, len, file->size);
+	cluster = malloc(MAX(len, (size_t)1));
+	if (!cluster)
+		return err_set(err, -ENOMEM, "no memory for the header");
+	ret = node_read(co, file, 0, IOV_BUF(cluster, len));
+	if (ret < 0)
+		return err_set(err, ret, "the header can't be read: %s", strerror(-ret));
+	ret = qcow2_header_parse(cluster, len, file->size, out, err);
+	if (ret < 0)
+		return ret;
+	return qcow2_header_check_features(out, known, cluster, len, err);
+}

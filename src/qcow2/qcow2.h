@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* The qcow2 format driver: its face to the other rooms. */
+#ifndef CORRAL_QCOW2_QCOW2_H
+#define CORRAL_QCOW2_QCOW2_H
+
+#include "node/node.h"
+#include "qcow2/header.h"
+
+struct qcow2_options {
+	bool write;
+	uint64_t l2_cache_bytes;       /* 0: what the image's L2 tables need, 1 to 32 MiB */
+	uint64_t refcount_cache_bytes; /* 0: what its refcounts need, 1 to 4 MiB */
+	uint64_t commit_interval_ns;   /* dirty metadata is written after this long without a flush; 0: 5 s */
+	bool no_discard;               /* freed clusters are kept in the file rather than punched out of it */
+};
+
+/*
+ * Takes file over on success. The backing file is not opened: the caller reads its name with qcow2_node_header, opens it
+ * under his policy, and sets node->backing before the first request.
+ * -ENOTSUP: a feature that is missing here, by name. -EROFS: dirty or corrupt, may only be opened read only.
+ */
+int qcow2_open(struct co *co, struct node *file, const struct qcow2_options *options, struct node **out, struct err *err) ATTR_MUST_USE;
+const struct qcow2_header *qcow2_node_header(const struct node *n);
+bool node_is_qcow2(const struct node *n);
+
+struct qcow2_stats { /* counters since the image was opened */
+	uint64_t commits, barriers;
+	uint64_t l2_hits, l2_misses, refcount_misses;
+	uint64_t clusters_allocated, clusters_freed;
+	uint64_t reclaim_errors;
+	uint64_t leaked; /* clusters that an error kept from being given back; check finds them */
+};
+const struct qcow2_stats *qcow2_node_stats(struct node *n);
+
+/* The header of the image in file, which isn't opened as one. known: the incompatible features that the caller can deal
+ * with (-ENOTSUP, as qcow2_header_check_features). */
+int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err) ATTR_MUST_USE;
+
+/* ---- create ---- */
+
+struct qcow2_create {
+	uint64_t size;
+	unsigned version;       /* 2 or 3 */
+	unsigned cluster_bits;
+	unsigned refcount_order;
+	bool lazy_refcounts;
+	const char *backing_name;   /* NULL: none */
+	const char *backing_format; /* NULL: not recorded */
+	bool preallocate_metadata;
+};
+
+/* Lays a new image out in file, which must be empty (size 0) and grow; the same layout as qemu-img's. */
+int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *how, struct err *err) ATTR_MUST_USE;
+
+/* Whether such an image can be made, as far as that can be told beforehand. */
+int qcow2_create_check(const struct qcow2_create *how, struct err *err) ATTR_MUST_USE;
+
+/* ---- check ---- */
+
+struct qcow2_check { /* the fields of qemu-img check's JSON */
+	uint64_t image_end_offset;
+	uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+	uint64_t corruptions, leaks, check_errors;
+};
+
+/* Each finding is told to say(arg, text) as it is found: one line, no newline. */
+typedef void qcow2_say(void *arg, const char *text);
+
+/* Reads everything, changes nothing. file: the image's file node. 0 if the check could be done, whatever it found. Memory
+ * is bounded by the file's size. */
+int qcow2_check_run(struct co *co, struct node *file, qcow2_say *say, void *arg, struct qcow2_check *out, struct err *err) ATTR_MUST_USE;
+
+/* ---- what info shows ---- */
+
+struct qcow2_snapshot_info {
+	char id[64], name[256];
+	uint64_t vm_state_bytes, disk_bytes;
+	uint32_t date_sec, date_nsec;
+	uint64_t vm_clock_nsec;
+	int64_t icount; /* -1: unknown */
+};
+/* The snapshot list, for info and check; *out is malloc'd, *n its length. Bounded by the file's size. */
+int qcow2_snapshots_read(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_snapshot_info **out, unsigned *n, struct err *err) ATTR_MUST_USE;
+
+struct qcow2_bitmap_info {
+	char name[1024];
+	uint32_t flags; /* QCOW2_BITMAP_* */
+	unsigned granularity_bits;
+};
+enum { QCOW2_BITMAP_IN_USE = 1 << 0, QCOW2_BITMAP_AUTO = 1 << 1, QCOW2_BITMAP_EXTRA_COMPATIBLE = 1 << 2 };
+/* The persistent bitmaps, as the snapshots. Those of an image whose autoclear bit isn't set don't count. */
+int qcow2_bitmaps_read(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_bitmap_info **out, unsigned *n, struct err *err) ATTR_MUST_USE;
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Refcounts, 1 to 64 bits wide, in slices of their blocks.
+ * Source: docs/interop/qcow2.rst, "Host cluster management": widths below a byte start at the least significant bit.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "qcow2/engine.h"
+
+uint64_t qcow2_refcount_get(const void *data, unsigned order, uint64_t index)
+{
+	const uint8_t *bytes = data;
+
+	switch (order) {
+	case 0:
+	case 1:
+	case 2:
+		return bytes[index >> (3 - order)] >> ((index & ((8u >> order) - 1)) << order) &
+			((1u << (1u << order)) - 1);
+	case 3: return bytes[index];
+	case 4: return be16_get(((const be16 *)data)[index]);
+	case 5: return be32_get(((const be32 *)data)[index]);
+	default: return be64_get(((const be64 *)data)[index]);
+	}
+}
+
+static void set_bits(uint8_t *bytes, unsigned order, uint64_t index, uint64_t value)
+{
+	unsigned shift = (unsigned)(index & ((8u >> order) - 1)) << order;
+	unsigned mask = ((1u << (1u << order)) - 1) << shift;
+	uint8_t *byte = &bytes[index >> (3 - order)];
+
+	*byte = (uint8_t)((*byte & ~mask) | (unsigned)value << shift);
+}
+
+void qcow2_refcount_set(void *data, unsigned order, uint64_t index, uint64_t value)
+{
+	switch (order) {
+	case 0:
+	case 1:
+	case 2: set_bits(data, order, index, value); break;
+	case 3: ((uint8_t *)data)[index] = (uint8_t)value; break;
+	case 4: ((be16 *)data)[index] = be16_of((uint16_t)value); break;
+	case 5: ((be32 *)data)[index] = be32_of((uint32_t)value); break;
+	default: ((be64 *)data)[index] = be64_of(value); break;
+	}
+}
+
+/* The block's address, or 0 where there is none that may be used: an unpublished one counts nothing yet. */
+static uint64_t usable_block(const struct qcow2 *q, uint64_t cluster)
+{
+	uint64_t i = cluster / q->block_refcounts;
+
+	if (i >= q->reftable.n || (q->reftable.entries[i] & QCOW2_UNPUBLISHED))
+		return 0;
+	return q->reftable.entries[i];
+}
+
+int qcow2_refcount_slice(struct co *co, struct qcow2 *q, uint64_t cluster, struct qcow2_slice **out, uint64_t *index)
+{
+	uint64_t block = usable_block(q, cluster);
+	uint64_t in_block = cluster % q->block_refcounts;
+	uint64_t in_slice = qcow2_slice_refcounts(q);
+
+	*out = NULL;
+	if (!block)
+		return 0;
+	if (!is_aligned(block, q->cluster_bytes) || block >= q->file_bytes)
+		return qcow2_corrupt(co, q);
+	*index = in_block % in_slice;
+	return qcow2_cache_get(
+		co, &q->refcount_cache, block + in_block / in_slice * q->refcount_cache.slice_bytes, out);
+}
+
+static void mark_dirty(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
+{
+	uint64_t bit = index << q->header.refcount_order;
+
+	qcow2_cache_dirty(&q->refcount_cache, s, (uint32_t)(bit / 8), MAX(1u, (1u << q->header.refcount_order) / 8));
+}
+
+#ifdef CORRAL_SIM
+/* Mutant 22: beside the commit's own write of the sector. */
+static int write_at_once(struct co *co, struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
+{
+	uint32_t at = (uint32_t)align_down((index << q->header.refcount_order) / 8, QCOW2_SECTOR);
+	char copy[QCOW2_SECTOR];
+
+	memcpy(copy, (char *)s->data + at, sizeof(copy));
+	return node_write(co, q->node.file, s->host + at, IOV_BUF(copy, sizeof(copy)), 0);
+}
+#else
+#define write_at_once(co, q, s, index) 0
+#endif
+
+static int drop_one(struct co *co, struct qcow2 *q, uint64_t cluster)
+{
+	struct qcow2_slice *s;
+	uint64_t index, value;
+	int rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
+
+	if (rc)
+		return rc;
+	value = s ? qcow2_refcount_get(s->data, q->header.refcount_order, index) : 0;
+	if (value == 0)
+		return qcow2_corrupt(co, q);
+	qcow2_refcount_set(s->data, q->header.refcount_order, index, value - 1);
+	mark_dirty(q, s, index);
+	if (MUTANT(22))
+		return write_at_once(co, q, s, index);
+	if (value > 1 || MUTANT(11))
+		return 0;
+	qcow2_cache_forget(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
+	bit_clear(q->full, cluster / qcow2_slice_refcounts(q));
+	q->next_cluster = MIN(q->next_cluster, cluster);
+	q->stats.clusters_freed++;
+	return 0;
+}
+
+int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		int rc = drop_one(co, q, cluster + i);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}

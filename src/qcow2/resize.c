@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Growing the guest disk (crash-safety G14, O18). The new space reads zeros, over a longer backing file too:
+ *
+ *     a larger L1 table, if one is needed: its content, barrier, the header (O4); the disk has its old size still
+ *     zeros behind the old end: the rest of its last cluster, and zero marks where the backing file would show
+ *     a commit
+ *     the size in the header, by one sector's write; a commit
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "qcow2/engine.h"
+
+static int grow_l1(struct co *co, struct qcow2 *q, uint64_t entries)
+{
+	uint64_t old_bytes = align_up(q->l1.n * 8, q->cluster_bytes);
+	uint64_t clusters = div_round_up(entries * 8, q->cluster_bytes), host;
+	int rc;
+
+	if (entries * 8 > QCOW2_MAX_L1_BYTES)
+		return -EFBIG;
+	rc = qcow2_alloc_run(co, q, clusters, &host);
+	if (rc)
+		return rc;
+	rc = qcow2_free_prepare(q, 1);
+	if (!rc)
+		rc = qcow2_table_grow(&q->l1, entries, q->unit_bytes);
+	if (rc) {
+		if (qcow2_refcount_drop(co, q, qcow2_cluster_of(q, host), clusters))
+			q->stats.leaked += clusters;
+		return rc;
+	}
+	if (old_bytes)
+		qcow2_free(q, q->header.l1.off, old_bytes);
+	q->header.l1.off = host;
+	q->header.l1_entries = (uint32_t)entries;
+	q->l1_moved = true;
+	qcow2_header_changed(q);
+	return 0;
+}
+
+/* The first bytes of a cluster as they read now. The caller is inside the node, so it asks the children itself. */
+static int read_head(
+	struct co *co, struct qcow2 *q, const struct node_extent *e, uint64_t guest, void *to, uint64_t bytes)
+{
+	if (bytes == 0 || e->kind == NODE_ZERO)
+		return 0;
+	if (e->kind == NODE_DATA)
+		return node_read(co, q->node.file, e->host.off, IOV_BUF(to, bytes));
+	if (e->kind == NODE_COMPRESSED)
+		return -ENOTSUP;
+	if (!q->node.backing || guest >= q->node.backing->size)
+		return 0;
+	return node_read(co, q->node.backing, guest, IOV_BUF(to, MIN(bytes, q->node.backing->size - guest)));
+}
+
+/* Gives the cluster at guest space of its own: its first `keep` bytes as they are, zeros behind. */
+static int rewrite_cluster(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t keep, void *buffer)
+{
+	struct node_reservation res;
+	struct node_extent e;
+	int rc = qcow2_map(co, &q->node, (struct guest){guest}, q->cluster_bytes, &e);
+
+	memset(buffer, 0, q->cluster_bytes);
+	if (!rc)
+		rc = read_head(co, q, &e, guest, buffer, keep);
+	if (!rc)
+		rc = qcow2_reserve(co, &q->node, (struct guest){guest}, q->cluster_bytes, &res);
+	if (rc)
+		return rc;
+	rc = node_write(co, q->node.file, res.host.off, IOV_BUF(buffer, q->cluster_bytes), 0);
+	if (!rc)
+		rc = qcow2_publish(co, &q->node, &res);
+	if (rc)
+		qcow2_cancel(co, &q->node, &res);
+	return rc;
+}
+
+static bool backing_shows(const struct qcow2 *q, uint64_t from)
+{
+	return q->node.backing && q->node.backing->size > from;
+}
+
+/* The cluster that holds the old end reads zeros behind it. */
+static int zero_tail(struct co *co, struct qcow2 *q, void *buffer)
+{
+	uint64_t end = q->node.size, keep = end & (q->cluster_bytes - 1);
+	struct node_extent e;
+	int rc;
+
+	if (keep == 0)
+		return 0;
+	rc = qcow2_map(co, &q->node, (struct guest){end}, q->cluster_bytes - keep, &e);
+	if (rc || e.kind == NODE_ZERO || (e.kind == NODE_UNALLOCATED && !backing_shows(q, end)))
+		return rc;
+	if (!e.in_place)
+		return rewrite_cluster(co, q, end - keep, keep, buffer);
+	memset(buffer, 0, q->cluster_bytes - keep);
+	return node_write(co, q->node.file, e.host.off, IOV_BUF(buffer, q->cluster_bytes - keep), 0);
+}
+
+/* Whole clusters in [from, to) read zeros; version 2 has no zero mark, so they are written where the backing file shows. */
+static int zero_clusters(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to, void *buffer)
+{
+	int rc = 0;
+
+	if (from < to)
+		rc = qcow2_unmap(co, &q->node, (struct guest){from}, to - from, NODE_UNMAP_FREE);
+	if (rc != -ENOTSUP)
+		return rc;
+	rc = 0;
+	for (uint64_t at = from; !rc && at < to && backing_shows(q, at); at += q->cluster_bytes)
+		rc = rewrite_cluster(co, q, at, 0, buffer);
+	return rc;
+}
+
+static int zero_new_space(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	void *buffer;
+	int rc = node_buffer_get(co, &q->node, q->cluster_bytes, &buffer);
+
+	if (rc)
+		return rc;
+	rc = zero_tail(co, q, buffer);
+	if (!rc)
+		rc = zero_clusters(
+			co, q, align_up(q->node.size, q->cluster_bytes), align_up(size, q->cluster_bytes), buffer);
+	node_buffer_put(&q->node, buffer, q->cluster_bytes);
+	return rc;
+}
+
+static int set_size(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	uint64_t before = q->header.size;
+	int rc;
+
+	q->header.size = size;
+	qcow2_header_changed(q);
+	rc = qcow2_commit(co, q);
+	if (rc) { /* which of the two the disk says is unknown; both are right for what the guest saw */
+		q->header.size = before;
+		qcow2_header_changed(q);
+		return rc;
+	}
+	q->node.size = size;
+	return 0;
+}
+
+int qcow2_resize(struct co *co, struct node *n, uint64_t size)
+{
+	struct qcow2 *q = qcow2_of(n);
+	uint64_t entries = div_round_up(size, (uint64_t)q->l2_entries << q->cluster_bits);
+	int rc = 0;
+
+	if (size < n->size)
+		return -ENOTSUP;
+	if (entries > q->l1.n)
+		rc = grow_l1(co, q, entries);
+	if (!rc)
+		rc = zero_new_space(co, q, size);
+	if (!rc)
+		rc = qcow2_commit(co, q);
+	return rc ? rc : set_size(co, q, size);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* Walks along the snapshot table and the bitmap directory: records of variable length, read through a window. */
+#ifndef CORRAL_QCOW2_SNAPSHOT_H
+#define CORRAL_QCOW2_SNAPSHOT_H
+
+#include "qcow2/qcow2.h"
+
+#define QCOW2_WINDOW_BYTES 65536
+#define QCOW2_MAX_SNAPSHOT_EXTRA 1024
+#define QCOW2_MAX_SNAPSHOT_TABLE (UINT64_C(64) << 20)
+
+/* A piece of the file in memory. What lies past the file's end reads zeros. */
+struct qcow2_window {
+	struct node *file;
+	char *bytes; /* QCOW2_WINDOW_BYTES; free it */
+	uint64_t at;
+	size_t len;
+};
+/* The bytes at [off, off + len), len at most QCOW2_WINDOW_BYTES, good until the next call. */
+int qcow2_window_get(struct co *co, struct qcow2_window *w, uint64_t off, size_t len, const void **out) ATTR_MUST_USE;
+
+struct qcow2_disk_snapshot {
+	be64 l1_offset;
+	be32 l1_entries;
+	be16 id_bytes, name_bytes;
+	be32 date_sec, date_nsec;
+	be64 vm_clock_nsec;
+	be32 vm_state_bytes;
+	be32 extra_bytes;
+} __attribute__((packed));
+
+struct qcow2_snapshot {
+	struct qcow2_snapshot_info info;
+	struct host l1;
+	uint32_t l1_entries;
+	uint32_t extra_bytes;
+};
+
+struct qcow2_snapshot_walk {
+	struct qcow2_window window;
+	const struct qcow2_header *header;
+	uint32_t next;
+	uint64_t at; /* of the next one; at the end, the end of the table */
+};
+/* 1: *out is the next one. 0: that was all. -EINVAL: the table is malformed, explained. */
+int qcow2_snapshot_next(struct co *co, struct qcow2_snapshot_walk *walk, struct qcow2_snapshot *out, struct err *err)
+	ATTR_MUST_USE;
+
+struct qcow2_disk_bitmap { /* an entry of the bitmap directory */
+	be64 table_offset;
+	be32 table_entries;
+	be32 flags;
+	uint8_t type, granularity_bits;
+	be16 name_bytes;
+	be32 extra_bytes;
+} __attribute__((packed));
+
+struct qcow2_bitmap {
+	struct qcow2_bitmap_info info;
+	struct host table;
+	uint32_t table_entries;
+};
+
+struct qcow2_bitmap_walk {
+	struct qcow2_window window;
+	const struct qcow2_header *header;
+	uint32_t next;
+	uint64_t at;
+};
+int qcow2_bitmap_next(struct co *co, struct qcow2_bitmap_walk *walk, struct qcow2_bitmap *out, struct err *err)
+	ATTR_MUST_USE;
+
+#endif
