@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The handshake: fixed newstyle negotiation ("Fixed newstyle negotiation", "Option types"). Each option is one entry
+ * of a table; what it is given lies in the receive buffer and was read whole. An option that we don't know, that is
+ * malformed or too large gets an error reply and the haggling goes on; only where no reply is possible the connection
+ * ends.
+ */
+#include "export/nbd/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/math.h"
+
+enum { NEXT_OPTION, TRANSMISSION }; /* what a handler returns, or a negative errno: the end */
+
+struct option {
+	uint32_t type, len;
+	const void *data; /* NULL: it was too large, and is skipped */
+};
+
+/* ---- replies ---- */
+
+#define REPLY_PARTS 3
+
+static struct nbd_string part_text(const char *text) { return (struct nbd_string){text, text ? strlen(text) : 0}; }
+static struct nbd_string part_bytes(const void *bytes, size_t len) { return (struct nbd_string){bytes, len}; }
+
+/* The data of the reply are the parts, one after the other. */
+static int option_reply_parts(struct co *co, struct nbd_conn *c, const struct option *o, uint32_t type,
+	const struct nbd_string *parts, unsigned n)
+{
+	struct nbd_option_reply_wire head = {
+		.magic = be64_of(NBD_REP_MAGIC),
+		.option = be32_of(o->type),
+		.type = be32_of(type),
+	};
+	struct iovec v[1 + REPLY_PARTS] = {{.iov_base = &head, .iov_len = sizeof(head)}};
+	size_t len = 0;
+
+	assert(n <= REPLY_PARTS);
+	for (unsigned i = 0; i < n; i++) {
+		v[1 + i] = (struct iovec){.iov_base = (void *)parts[i].text, .iov_len = parts[i].len};
+		len += parts[i].len;
+	}
+	head.len = be32_of(len);
+	return io_send(co, c->sock, iov_of(v, 1 + n));
+}
+
+static int option_reply(
+	struct co *co, struct nbd_conn *c, const struct option *o, uint32_t type, const void *data, size_t len)
+{
+	return option_reply_parts(co, c, o, type, (struct nbd_string[]){part_bytes(data, len)}, 1);
+}
+
+static int option_ack(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	return option_reply(co, c, o, NBD_REP_ACK, NULL, 0);
+}
+
+/* An error with a sentence for whoever sits in front of the client. */
+static int option_refuse(struct co *co, struct nbd_conn *c, const struct option *o, uint32_t type, const char *why)
+{
+	return option_reply(co, c, o, type, why, strlen(why));
+}
+
+static int option_malformed(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	return option_refuse(co, c, o, NBD_REP_ERR_INVALID, "malformed option");
+}
+
+/* ---- the export ---- */
+
+static bool export_is(const struct nbd_server *s, struct nbd_string name)
+{
+	return name.len == 0 || (name.len == strlen(s->name) && memcmp(name.text, s->name, name.len) == 0);
+}
+
+/*
+ * MULTI_CONN holds because a flush of the node covers whatever has completed, on whichever connection; and nothing is
+ * cached above the node.
+ */
+static uint16_t export_flags(const struct nbd_conn *c)
+{
+	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
+		NBD_FLAG_SEND_CACHE;
+
+	if (c->terms.structured)
+		flags |= NBD_FLAG_SEND_DF;
+	if (c->terms.read_only)
+		return flags | NBD_FLAG_READ_ONLY;
+	if (!c->server->no_discard)
+		flags |= NBD_FLAG_SEND_TRIM;
+	return flags | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+}
+
+static void export_choose(struct nbd_conn *c)
+{
+	c->terms.size = c->server->node->size;
+	c->terms.read_only = c->server->read_only;
+}
+
+/* ---- options ---- */
+
+static int opt_export_name(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	bool no_zeroes = c->client_flags & NBD_FLAG_NO_ZEROES;
+	struct nbd_string name;
+
+	/* "NBD_OPT_EXPORT_NAME": there is no way to say no but to hang up. */
+	if (!nbd_parse_name(o->data, o->len, &name) || !export_is(c->server, name))
+		return -ENOENT;
+	export_choose(c);
+
+	struct nbd_export_wire wire = {.size = be64_of(c->terms.size), .flags = be16_of(export_flags(c))};
+	int r = io_send(co, c->sock, IOV_BUF(&wire, no_zeroes ? NBD_EXPORT_SHORT_BYTES : sizeof(wire)));
+
+	return r < 0 ? r : TRANSMISSION;
+}
+
+static int opt_abort(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	int r = option_ack(co, c, o);
+
+	return r < 0 ? r : -ECONNABORTED;
+}
+
+static int opt_list(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	be32 len = be32_of(strlen(c->server->name));
+	const struct nbd_string entry[] = {
+		part_bytes(&len, sizeof(len)), part_text(c->server->name), part_text(c->server->description)};
+
+	if (o->len > 0)
+		return option_malformed(co, c, o);
+	int r = option_reply_parts(co, c, o, NBD_REP_SERVER, entry, ARRAY_ENTRIES(entry));
+
+	return r < 0 ? r : option_ack(co, c, o);
+}
+
+static int opt_starttls(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	if (o->len > 0)
+		return option_malformed(co, c, o);
+	return option_refuse(co, c, o, NBD_REP_ERR_UNSUP, "this server has no TLS");
+}
+
+static int info_string(struct co *co, struct nbd_conn *c, const struct option *o, uint16_t type, const char *text)
+{
+	be16 wire = be16_of(type);
+
+	const struct nbd_string parts[] = {part_bytes(&wire, sizeof(wire)), part_text(text)};
+
+	return option_reply_parts(co, c, o, NBD_REP_INFO, parts, ARRAY_ENTRIES(parts));
+}
+
+static int info_export(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	struct nbd_info_export_wire wire = {
+		.type = be16_of(NBD_INFO_EXPORT),
+		.size = be64_of(c->terms.size),
+		.flags = be16_of(export_flags(c)),
+	};
+
+	return option_reply(co, c, o, NBD_REP_INFO, &wire, sizeof(wire));
+}
+
+/* Any alignment is served, for the node pads; but whole clusters are what it likes. */
+static int info_block_size(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	const struct node *n = c->server->node;
+	uint32_t unit = MAX(n->cluster, n->align);
+	struct nbd_info_block_size_wire wire = {
+		.type = be16_of(NBD_INFO_BLOCK_SIZE),
+		.minimum = be32_of(1),
+		.preferred = be32_of(MAX(unit, UINT32_C(4096))),
+		.maximum = be32_of(NBD_PAYLOAD_BYTES),
+	};
+
+	return option_reply(co, c, o, NBD_REP_INFO, &wire, sizeof(wire));
+}
+
+static int info_all(struct co *co, struct nbd_conn *c, const struct option *o, const struct nbd_info_query *q)
+{
+	int r = info_export(co, c, o);
+
+	if (r == 0 && q->wants_name)
+		r = info_string(co, c, o, NBD_INFO_NAME, c->server->name);
+	if (r == 0 && q->wants_description && c->server->description)
+		r = info_string(co, c, o, NBD_INFO_DESCRIPTION, c->server->description);
+	if (r == 0 && q->wants_block_size)
+		r = info_block_size(co, c, o);
+	return r == 0 ? option_ack(co, c, o) : r;
+}
+
+static int opt_info(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	struct nbd_info_query q;
+
+	if (!nbd_parse_info(o->data, o->len, &q))
+		return option_malformed(co, c, o);
+	if (!export_is(c->server, q.name))
+		return option_refuse(co, c, o, NBD_REP_ERR_UNKNOWN, "no export of that name");
+	export_choose(c);
+
+	int r = info_all(co, c, o, &q);
+
+	return r < 0 ? r : o->type == NBD_OPT_GO ? TRANSMISSION : NEXT_OPTION;
+}
+
+static int opt_structured_reply(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	if (o->len > 0)
+		return option_malformed(co, c, o);
+	c->terms.structured = true;
+	return option_ack(co, c, o);
+}
+
+static int meta_context(struct co *co, struct nbd_conn *c, const struct option *o, uint32_t id)
+{
+	be32 wire = be32_of(id);
+	const struct nbd_string parts[] = {part_bytes(&wire, sizeof(wire)), part_text("base:allocation")};
+
+	return option_reply_parts(co, c, o, NBD_REP_META_CONTEXT, parts, ARRAY_ENTRIES(parts));
+}
+
+static int opt_meta_context(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	bool set = o->type == NBD_OPT_SET_META_CONTEXT;
+	struct nbd_meta_query q;
+
+	if (set)
+		c->terms.allocation = false; /* also when it fails */
+	if (!nbd_parse_meta(o->data, o->len, &q))
+		return option_malformed(co, c, o);
+	if (!c->terms.structured)
+		return option_refuse(co, c, o, NBD_REP_ERR_INVALID, "structured replies must be negotiated first");
+	if (!export_is(c->server, q.name))
+		return option_refuse(co, c, o, NBD_REP_ERR_UNKNOWN, "no export of that name");
+
+	bool found = q.allocation || (!set && (q.base_all || q.queries == 0));
+	int r = found ? meta_context(co, c, o, set ? NBD_CONTEXT_ALLOCATION : 0) : 0;
+
+	if (set)
+		c->terms.allocation = found;
+	return r < 0 ? r : option_ack(co, c, o);
+}
+
+static const struct {
+	uint32_t type;
+	int (*serve)(struct co *co, struct nbd_conn *c, const struct option *o);
+} options[] = {
+	{NBD_OPT_EXPORT_NAME, opt_export_name},
+	{NBD_OPT_ABORT, opt_abort},
+	{NBD_OPT_LIST, opt_list},
+	{NBD_OPT_STARTTLS, opt_starttls},
+	{NBD_OPT_INFO, opt_info},
+	{NBD_OPT_GO, opt_info},
+	{NBD_OPT_STRUCTURED_REPLY, opt_structured_reply},
+	{NBD_OPT_LIST_META_CONTEXT, opt_meta_context},
+	{NBD_OPT_SET_META_CONTEXT, opt_meta_context},
+};
+
+/* ---- haggling ---- */
+
+static int option_receive(struct co *co, struct nbd_conn *c, struct option *o)
+{
+	const void *p;
+	int r = nbd_stream_need(co, &c->stream, sizeof(struct nbd_option_wire), &p);
+
+	if (r < 0)
+		return r;
+	const struct nbd_option_wire *wire = p;
+
+	if (be64_get(wire->magic) != NBD_OPTION_MAGIC)
+		return -EPROTO;
+	*o = (struct option){.type = be32_get(wire->option), .len = be32_get(wire->len)};
+	if (o->len > NBD_OPTION_BYTES)
+		return nbd_stream_skip(co, &c->stream, o->len);
+	return nbd_stream_need(co, &c->stream, o->len, &o->data);
+}
+
+static int option_too_big(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	if (o->type == NBD_OPT_EXPORT_NAME)
+		return -EPROTO;
+	if (o->type == NBD_OPT_SET_META_CONTEXT)
+		c->terms.allocation = false;
+	return option_refuse(co, c, o, NBD_REP_ERR_TOO_BIG, "the option is too long");
+}
+
+static int option_serve(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	for (size_t i = 0; i < ARRAY_ENTRIES(options); i++) {
+		if (options[i].type == o->type)
+			return o->data ? options[i].serve(co, c, o) : option_too_big(co, c, o);
+	}
+	return option_refuse(co, c, o, NBD_REP_ERR_UNSUP, "unknown option");
+}
+
+static int greet(struct co *co, struct nbd_conn *c)
+{
+	struct nbd_greeting_wire wire = {
+		.magic = be64_of(NBD_MAGIC),
+		.option_magic = be64_of(NBD_OPTION_MAGIC),
+		.flags = be16_of(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES),
+	};
+	const void *flags;
+	int r = io_send(co, c->sock, IOV_BUF(&wire, sizeof(wire)));
+
+	if (r == 0)
+		r = nbd_stream_need(co, &c->stream, sizeof(be32), &flags);
+	if (r < 0)
+		return r;
+	c->client_flags = be32_get(*(const be32 *)flags);
+	/* "Client flags": one that we don't know must end the connection. */
+	return c->client_flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) ? -EPROTO : 0;
+}
+
+int nbd_handshake(struct co *co, struct nbd_conn *c)
+{
+	int r = greet(co, c);
+
+	while (r == 0) {
+		struct option o;
+
+		r = option_receive(co, c, &o);
+		if (r == 0)
+			r = option_serve(co, c, &o);
+	}
+	return r == TRANSMISSION ? 0 : r;
+}
