@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening an image and, layer by layer, what it stands on. The chain grows downwards in a loop: its depth is bounded, each
+ * file is held against all before it by device and inode, and a layer that only looked like qcow2, without anybody having
+ * said so, may not name further files: a guest that wrote a header into a raw disk gains nothing by it.
+ */
+#include "api/image.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/policy.h"
+#include "base/math.h"
+#include "file/file.h"
+
+/* ---- cache modes ---- */
+
+static const char *const cache_names[] = {
+	[IMAGE_WRITEBACK] = "writeback",
+	[IMAGE_NONE] = "none",
+	[IMAGE_WRITETHROUGH] = "writethrough",
+	[IMAGE_DIRECTSYNC] = "directsync",
+	[IMAGE_UNSAFE] = "unsafe",
+};
+
+int image_cache_parse(const char *name, enum image_cache *out)
+{
+	for (unsigned i = 0; i < ARRAY_ENTRIES(cache_names); i++) {
+		if (strcmp(name, cache_names[i]) == 0) {
+			*out = (enum image_cache)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+bool image_cache_writethrough(enum image_cache cache)
+{
+	return cache == IMAGE_WRITETHROUGH || cache == IMAGE_DIRECTSYNC;
+}
+
+/* ---- probing ---- */
+
+int image_probe(struct co *co, struct node *file, const char **format)
+{
+	char start[QCOW2_HEADER_SECTOR];
+	size_t len = MIN(file->size, sizeof(start));
+	int ret = node_read(co, file, 0, IOV_BUF(start, len));
+
+	*format = qcow2_header_probe(start, len) ? "qcow2" : "raw";
+	return ret;
+}
+
+/* ---- one layer ---- */
+
+struct layer {
+	char *path;         /* owned */
+	const char *format; /* NULL: to be probed */
+	bool probed;
+	struct node *node; /* NULL until it is open; owned by the chain from then on */
+};
+
+struct identity {
+	uint64_t device, inode;
+};
+
+struct chain {
+	const struct image_open *how;
+	struct node *top, *bottom;
+	struct identity seen[NODE_MAX_DEPTH];
+	unsigned layers;
+};
+
+static int identity_add(struct chain *chain, const struct node *file, struct err *err)
+{
+	struct identity id = {file_info(file)->device, file_info(file)->inode};
+
+	for (unsigned i = 0; i < chain->layers; i++) {
+		if (chain->seen[i].device == id.device && chain->seen[i].inode == id.inode)
+			return err_set(err, -ELOOP,
+				"the file is already in the backing chain, as layer %u: the chain is a circle", i);
+	}
+	chain->seen[chain->layers++] = id;
+	return 0;
+}
+
+static int file_layer(
+	struct co *co, struct chain *chain, const char *path, const char *beneath, struct node **out, struct err *err)
+{
+	const struct image_open *how = chain->how;
+	struct file_open open = {
+		.path = path,
+		.beneath = beneath,
+		.write = how->write && chain->layers == 0,
+		.direct = how->cache == IMAGE_NONE || how->cache == IMAGE_DIRECTSYNC,
+		.no_flush = how->cache == IMAGE_UNSAFE,
+		.no_lock = how->no_lock,
+	};
+	struct node *file, *wrapped;
+	int ret = file_open(co, &open, &file, err);
+
+	if (ret < 0)
+		return ret;
+	ret = identity_add(chain, file, err);
+	if (ret < 0) {
+		(void)!node_close(co, file);
+		return ret;
+	}
+	wrapped = how->wrap ? how->wrap(co, file, how->wrap_arg) : file;
+	if (!wrapped) {
+		(void)!node_close(co, file);
+		return err_set(err, -ENOMEM, "no memory for a filter");
+	}
+	*out = wrapped;
+	return 0;
+}
+
+static int format_find(
+	struct co *co, const struct chain *chain, struct layer *layer, struct node *file, struct err *err)
+{
+	int ret;
+
+	if (layer->format) {
+		if (strcmp(layer->format, "qcow2") != 0 && strcmp(layer->format, "raw") != 0)
+			return err_set(err, -ENOTSUP, "the format '%s' isn't supported; there are qcow2 and raw",
+				layer->format);
+		return 0;
+	}
+	layer->probed = true;
+	ret = image_probe(co, file, &layer->format);
+	if (ret < 0)
+		return err_set(err, ret, "can't be read: %s", strerror(-ret));
+	if (chain->how->write && file == chain->top && strcmp(layer->format, "raw") == 0)
+		return err_set(err, -EINVAL,
+			"the file isn't qcow2, and raw is never guessed for writing: whoever can write to the disk could make it look like "
+			"something else; say -f raw if that is what it is");
+	return 0;
+}
+
+static int format_open(struct co *co, const struct chain *chain, const struct layer *layer, struct node *file,
+	struct node **out, struct err *err)
+{
+	struct qcow2_options options = chain->how->qcow2;
+
+	if (strcmp(layer->format, "raw") == 0) {
+		*out = file;
+		return 0;
+	}
+	options.write = chain->how->write && file == chain->top;
+	return qcow2_open(co, file, &options, out, err);
+}
+
+/* Opens the file and what is in it, and hangs it below the chain. The chain owns it from the first moment. */
+static int layer_open(
+	struct co *co, struct chain *chain, struct layer *layer, const char *path, const char *beneath, struct err *err)
+{
+	struct node **slot = chain->bottom ? &chain->bottom->backing : &chain->top;
+	int ret = file_layer(co, chain, path, beneath, slot, err);
+	struct node *file = *slot;
+
+	if (ret == 0)
+		ret = format_find(co, chain, layer, file, err);
+	if (ret == 0)
+		ret = format_open(co, chain, layer, file, &layer->node, err);
+	if (ret < 0)
+		return ret;
+	*slot = chain->bottom = layer->node;
+	return 0;
+}
+
+/* ---- the layer below ---- */
+
+static const char *backing_name(const struct node *n)
+{
+	return node_is_qcow2(n) ? qcow2_node_header(n)->backing_name : "";
+}
+
+static int backing_permitted(const struct chain *chain, const struct layer *layer, struct err *err)
+{
+	if (layer->probed && chain->layers > 1)
+		return err_set(err, -EPERM,
+			"'%s' was found to be qcow2 by looking at it, since the image above records no format for it; such a file may not "
+			"name a backing file itself ('%s'). If it is to be trusted, record its format in the image above with "
+			"`qemu-img rebase -u -b NAME -F qcow2`",
+			layer->path, backing_name(layer->node));
+	if (chain->layers == NODE_MAX_DEPTH)
+		return err_set(err, -ELOOP,
+			"the backing chain has more than %d layers; make it shorter with `qemu-img commit` or rebase",
+			NODE_MAX_DEPTH);
+	return 0;
+}
+
+static int backing_file_open(
+	struct co *co, struct chain *chain, struct layer *layer, struct policy_file *found, struct err *err)
+{
+	const struct qcow2_header *above = qcow2_node_header(layer->node);
+	struct layer below = {
+		.path = found->name,
+		.format = above->backing_format[0] ? above->backing_format : NULL,
+	};
+	int ret;
+
+	ret = layer_open(co, chain, &below, found->path, found->beneath, err);
+	if (ret == -EXDEV)
+		ret = err_set(err, ret, "a link on the way to it leads out of '%s' now", found->beneath);
+	if (ret < 0) {
+		err_prefix(err, "'%s', the backing file of '%s'", below.path, layer->path);
+		return ret;
+	}
+	free(layer->path);
+	*layer = below;
+	found->name = NULL;
+	return 0;
+}
+
+/* Replaces layer by the one that it names. */
+static int backing_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err)
+{
+	struct policy_file found;
+	int ret = backing_permitted(chain, layer, err);
+
+	if (ret < 0)
+		return ret;
+	ret = policy_resolve(chain->how, layer->path, backing_name(layer->node), &found, err);
+	if (ret == 0)
+		ret = backing_file_open(co, chain, layer, &found, err);
+	policy_file_fini(&found);
+	return ret;
+}
+
+static int chain_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err)
+{
+	int ret = layer_open(co, chain, layer, layer->path, NULL, err);
+
+	if (ret < 0) {
+		err_prefix(err, "'%s'", layer->path);
+		return ret;
+	}
+	while (ret == 0 && !chain->how->no_backing && backing_name(layer->node)[0])
+		ret = backing_open(co, chain, layer, err);
+	return ret;
+}
+
+int image_open(struct co *co, const struct image_open *how, struct node **out, struct err *err)
+{
+	struct chain *chain = calloc(1, sizeof(*chain));
+	struct layer layer = {.path = strdup(how->path), .format = how->format};
+	int ret = -ENOMEM;
+
+	assert(!(how->allow_all && how->allow_none));
+	if (chain && layer.path) {
+		chain->how = how;
+		ret = chain_open(co, chain, &layer, err);
+	} else {
+		err_set(err, ret, "no memory to open '%s'", how->path);
+	}
+	if (ret == 0)
+		*out = chain->top;
+	else if (chain && chain->top)
+		(void)!node_close(co, chain->top);
+	free(layer.path);
+	free(chain);
+	return ret;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* Going into the background; see background.h. */
+#include "cli/background.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void ATTR_NORETURN wait_until_ready(int fd, pid_t child)
+{
+	char ready;
+	ssize_t n;
+	int status;
+
+	do {
+		n = read(fd, &ready, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n == 1)
+		_exit(0);
+	/* The pipe was closed with nothing in it: the child is ending, and has said why. */
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : 1);
+}
+
+static int fork_and_wait(struct background *b, struct err *err)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_set(err, -errno, "can't make a pipe: %s", strerror(errno));
+	pid_t child = fork();
+
+	if (child < 0)
+		return err_set(err, -errno, "can't fork: %s", strerror(errno));
+	if (child > 0) {
+		close(fds[1]);
+		wait_until_ready(fds[0], child);
+	}
+	close(fds[0]);
+	setsid();
+	b->ready_fd = fds[1];
+	return 0;
+}
+
+int background_begin(struct background *b, bool fork_first, const char *pid_file, struct err *err)
+{
+	*b = (struct background){.ready_fd = -1, .pid_file = pid_file};
+	return fork_first ? fork_and_wait(b, err) : 0;
+}
+
+static int pid_write(struct background *b, struct err *err)
+{
+	FILE *f = fopen(b->pid_file, "we");
+
+	if (!f)
+		return err_set(err, -errno, "can't write the pid file '%s': %s", b->pid_file, strerror(errno));
+	b->pid_written = true;
+	fprintf(f, "%ld\n", (long)getpid());
+	return fclose(f) == 0 ? 0 : err_set(err, -EIO, "can't write the pid file '%s'", b->pid_file);
+}
+
+/* Whoever reads our output through a pipe must see its end. */
+static void leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+int background_ready(struct background *b, const char *line, struct err *err)
+{
+	int r = b->pid_file ? pid_write(b, err) : 0;
+
+	if (r < 0)
+		return r;
+	puts(line);
+	fflush(stdout);
+	if (b->ready_fd < 0)
+		return 0;
+	leave_terminal();
+	if (write(b->ready_fd, "", 1) != 1)
+		r = err_set(err, -EPIPE, "the process that waits for this one is gone");
+	close(b->ready_fd);
+	b->ready_fd = -1;
+	return r;
+}
+
+void background_end(struct background *b)
+{
+	if (b->pid_written)
+		unlink(b->pid_file);
+	b->pid_written = false;
+}

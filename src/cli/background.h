@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Programs that stay: going into the background, and telling when they are ready. With fork, the process that was
+ * started ends only when the one that serves is ready (status 0) or has ended before it was (its status). To be called
+ * before there is an engine, for threads and rings don't survive a fork.
+ */
+#ifndef CORRAL_CLI_BACKGROUND_H
+#define CORRAL_CLI_BACKGROUND_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct background {
+	int ready_fd;         /* -1: nobody waits */
+	const char *pid_file; /* NULL: none; ours while it says so */
+	bool pid_written;
+};
+
+/* In the process that goes on: 0. In the one that only waited it doesn't return. */
+int background_begin(struct background *b, bool fork_first, const char *pid_file, struct err *err) ATTR_MUST_USE;
+
+/* Writes the pid file, prints the line to stdout, lets the waiting process end, and leaves the terminal. */
+int background_ready(struct background *b, const char *line, struct err *err) ATTR_MUST_USE;
+
+void background_end(struct background *b); /* removes the pid file */
+
+#endif

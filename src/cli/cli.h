@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The program corral: a table of commands, one file each. A command gets its own arguments (argv[0] is its name),
+ * parses them outside any coroutine, since they may say which engine to make or whether to fork first, and does its
+ * work in one coroutine through cli_in_coroutine. It prints its own errors to stderr, each line beginning "corral: ".
+ */
+#ifndef CORRAL_CLI_CLI_H
+#define CORRAL_CLI_CLI_H
+
+#include "base/err.h"
+#include "co/co.h"
+#include "io/io.h"
+
+struct command {
+	const char *name;
+	const char *summary;               /* one line for `corral --help` */
+	int (*run)(int argc, char **argv); /* the exit status of the program */
+};
+
+int cmd_create(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_map(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
+
+/* ---- run.c ---- */
+
+/* The engine called `name` ("uring", "threads", "auto"); NULL: what the environment's CORRAL_AIO says, or "auto".
+ * -EINVAL: there is none of that name, and stderr says so. */
+int cli_engine(const char *name, enum io_engine *out) ATTR_MUST_USE;
+
+/* Makes the engine, runs fn(co, arg) in a coroutine until nothing is alive, frees the engine. What fn returns is the
+ * exit status; 1, explained on stderr, if there could be no engine or no coroutine. */
+int cli_in_coroutine(enum io_engine engine, int (*fn)(struct co *co, void *arg), void *arg);
+
+#endif

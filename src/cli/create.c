@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * corral create. Everything that can be found wrong beforehand is; then a file that exists is locked before it is emptied:
+ * an image in use isn't destroyed. The text is qemu-img create's.
+ */
+#include "cli/create.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/image.h"
+#include "base/cleanup.h"
+#include "base/math.h"
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "file/file.h"
+
+struct identity {
+	bool known;
+	uint64_t device, inode;
+};
+
+/* ---- the backing file ---- */
+
+static int backing_size(struct co *co, const struct create *c, struct node *file, uint64_t *size, struct err *err)
+{
+	AUTO_FREE struct qcow2_header *header = NULL;
+	int ret;
+
+	*size = align_up(file->size, 512);
+	if (strcmp(c->backing_format, "raw") == 0)
+		return 0;
+	header = malloc(sizeof(*header));
+	if (!header)
+		return err_set(err, -ENOMEM, "no memory");
+	ret = qcow2_header_load(co, file, ~UINT64_C(0), header, err);
+	if (ret == 0)
+		*size = header->size;
+	return ret;
+}
+
+/* Opens it, to see that it is there, and how large. */
+static int backing_look(struct co *co, struct create *c, struct identity *id, struct err *err)
+{
+	AUTO_FREE char *path = image_relative_path(c->path, c->backing);
+	struct file_open open = {.path = path};
+	struct node *file;
+	uint64_t size = 0;
+	int ret = path ? file_open(co, &open, &file, err) : err_set(err, -ENOMEM, "no memory");
+
+	if (ret == 0) {
+		ret = backing_size(co, c, file, &size, err);
+		*id = (struct identity){true, file_info(file)->device, file_info(file)->inode};
+		(void)!node_close(co, file);
+	}
+	if (ret < 0) {
+		err_prefix(err, "Could not open backing file '%s' (-u does without)", c->backing);
+		return ret;
+	}
+	if (!c->has_size)
+		c->size = size;
+	return 0;
+}
+
+/* ---- the new file ---- */
+
+/* Opened and locked, with whatever it holds; made, if it isn't there. */
+static int target_open(struct co *co, const char *path, struct node **out, struct err *err)
+{
+	struct file_open open = {.path = path, .write = true};
+	struct io_open make = {.path = path, .flags = IO_OPEN_WRITE | IO_OPEN_CREATE};
+	struct io_file *made;
+	int ret = file_open(co, &open, out, err);
+
+	if (ret != -ENOENT)
+		return ret;
+	ret = io_file_open(co, &make, &made, err);
+	if (ret < 0)
+		return ret;
+	io_file_close(co, made);
+	return file_open(co, &open, out, err);
+}
+
+static int target_check(const struct node *file, const struct identity *backing, struct err *err)
+{
+	const struct io_file_info *info = file_info(file);
+
+	if (!info->regular)
+		return err_set(err, -ENOTSUP, "images can only be created in regular files");
+	if (backing->known && backing->device == info->device && backing->inode == info->inode)
+		return err_set(err, -EINVAL, "it is the backing file itself, which would be overwritten");
+	return 0;
+}
+
+static int target_fill(struct co *co, const struct create *c, struct node *file, struct err *err)
+{
+	int ret = node_resize(co, file, 0);
+
+	if (ret == 0 && c->raw)
+		ret = node_resize(co, file, align_up(c->size, 512));
+	if (ret < 0)
+		return err_set(err, ret, "can't be resized: %s", strerror(-ret));
+	return c->raw ? 0 : qcow2_create(co, file, &c->how, err);
+}
+
+static int target_make(struct co *co, const struct create *c, const struct identity *backing, struct err *err)
+{
+	struct node *file;
+	int ret = target_open(co, c->path, &file, err), closed;
+
+	if (ret < 0)
+		return ret;
+	ret = target_check(file, backing, err);
+	if (ret == 0)
+		ret = target_fill(co, c, file, err);
+	closed = node_close(co, file);
+	if (ret == 0 && closed < 0)
+		ret = err_set(err, closed, "what was written may not be on disk: %s", strerror(-closed));
+	return ret;
+}
+
+/* ---- all of it ---- */
+
+static void escaped_print(const char *text)
+{
+	for (; *text; text++)
+		printf(*text == ',' ? ",," : "%c", *text);
+}
+
+static void formatting_print(const struct create *c)
+{
+	printf("Formatting '%s', fmt=%s", c->path, c->format);
+	if (!c->raw)
+		printf(" cluster_size=%" PRIu64 " extended_l2=off", c->cluster_bytes);
+	if (!c->raw && c->preallocation)
+		printf(" preallocation=%s", c->preallocation);
+	printf("%s size=%" PRIu64, c->raw ? "" : " compression_type=zlib", c->size);
+	if (c->raw && c->preallocation)
+		printf(" preallocation=%s", c->preallocation);
+	if (!c->raw && c->compat)
+		printf(" compat=%s", c->compat);
+	if (c->how.backing_name) {
+		fputs(" backing_file=", stdout);
+		escaped_print(c->how.backing_name);
+		printf(" backing_fmt=%s", c->how.backing_format);
+	}
+	if (!c->raw)
+		printf(" lazy_refcounts=%s refcount_bits=%" PRIu64, c->how.lazy_refcounts ? "on" : "off",
+			c->refcount_bits);
+	putchar('\n');
+}
+
+static int run(struct co *co, void *arg)
+{
+	struct create *c = arg;
+	struct identity backing = {0};
+	struct err err = {0};
+	int ret = c->how.backing_name && !c->unsafe ? backing_look(co, c, &backing, &err) : 0;
+
+	c->how.size = c->size;
+	if (ret == 0 && !c->raw)
+		ret = qcow2_create_check(&c->how, &err);
+	if (ret == 0) {
+		if (!c->quiet)
+			formatting_print(c);
+		ret = target_make(co, c, &backing, &err);
+	}
+	return ret < 0 ? cli_complain("%s: %s", c->path, err.text) : 0;
+}
+
+int cmd_create(int argc, char **argv)
+{
+	enum io_engine engine;
+	struct create c;
+	int status = create_parse(&c, argc, argv);
+
+	if (status == 0)
+		status = cli_engine(NULL, &engine) < 0 ? 1 : cli_in_coroutine(engine, run, &c);
+	else
+		status = status > 0 ? 0 : 1;
+	create_free(&c);
+	return status;
+}

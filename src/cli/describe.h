@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* What `corral info` says about an image: gathered as JSON of qemu-img's schema, printed as that or for people. */
+#ifndef CORRAL_CLI_DESCRIBE_H
+#define CORRAL_CLI_DESCRIBE_H
+
+#include <jansson.h>
+
+#include "node/node.h"
+#include "qcow2/qcow2.h"
+
+/*
+ * filename: what to call it. file: its file node, of file_bytes and taking `allocated` bytes of the host. header: NULL if it
+ * is raw. Returns a new object; NULL: it can't be read, or no memory, explained.
+ */
+json_t *describe_image(struct co *co, const char *filename, struct node *file, uint64_t allocated,
+	const struct qcow2_header *header, struct err *err);
+/* As qemu-img info prints it. */
+void describe_print(const json_t *image);
+
+/* A string of outside origin: what isn't UTF-8 is replaced. */
+json_t *describe_text(const char *text);
+
+#endif

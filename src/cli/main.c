@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* corral: which command is meant. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/attr.h"
+#include "base/math.h"
+#include "cli/cli.h"
+#include "co/co.h"
+
+static const struct command commands[] = {
+	{"create", "make a new image", cmd_create},
+	{"info", "show what an image is", cmd_info},
+	{"check", "look for errors and leaks in an image", cmd_check},
+	{"map", "show which parts of an image hold data, and where", cmd_map},
+	{"serve", "serve an image over NBD", cmd_serve},
+};
+
+static void help_print(FILE *to)
+{
+	fputs("Usage: corral COMMAND [OPTIONS] ...\n\nWorks with disk images in the formats qcow2 and raw.\n\nCommands:\n",
+		to);
+	for (unsigned i = 0; i < ARRAY_ENTRIES(commands); i++)
+		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
+	fputs("\n'corral COMMAND --help' explains a command; 'man corral' all of it.\n'corral --version' prints the version.\n",
+		to);
+}
+
+/* How many letters must be added, removed or exchanged to make one word of the other (Levenshtein's distance). */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[32];
+	size_t len = strlen(b);
+
+	if (len >= ARRAY_ENTRIES(row))
+		return ~0u;
+	for (unsigned j = 0; j <= len; j++)
+		row[j] = j;
+	for (unsigned i = 1; *a; a++, i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= len; j++) {
+			unsigned above = row[j];
+			unsigned best = MIN(diagonal + (*a != b[j - 1]), MIN(above, row[j - 1]) + 1);
+
+			diagonal = above;
+			row[j] = best;
+		}
+	}
+	return row[len];
+}
+
+static int unknown(const char *name)
+{
+	const char *near = NULL;
+	unsigned best = 3;
+
+	for (unsigned i = 0; i < ARRAY_ENTRIES(commands); i++) {
+		unsigned d = distance(name, commands[i].name);
+
+		if (d < best) {
+			best = d;
+			near = commands[i].name;
+		}
+	}
+	fprintf(stderr, "corral: there is no command '%s'", name);
+	if (near)
+		fprintf(stderr, "; did you mean '%s'?\n", near);
+	else
+		fputs("; 'corral --help' lists them\n", stderr);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	/* Without it an overflow is still a crash, only without the name of the culprit. */
+	(void)!co_report_overflow();
+	if (argc < 2) {
+		help_print(stderr);
+		return 1;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		help_print(stdout);
+		return 0;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		puts("corral " CORRAL_VERSION);
+		return 0;
+	}
+	for (unsigned i = 0; i < ARRAY_ENTRIES(commands); i++) {
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	return unknown(argv[1]);
+}
