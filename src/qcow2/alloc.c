@@ -70,7 +70,8 @@ static uint64_t take_run(struct qcow2 *q, struct qcow2_slice *s, uint64_t index,
 
 	while (index < entries && qcow2_refcount_get(s->data, order, index) != 0)
 		index++;
-	while (index + n < entries && n < want && qcow2_refcount_get(s->data, order, index + n) == 0)
+	while (index + n < entries && n < want &&
+		(qcow2_refcount_get(s->data, order, index + n) == 0 || (MUTANT(41) && n)))
 		n++;
 	if (n == 0)
 		bit_set(q->full, base / entries);
@@ -104,7 +105,7 @@ static int find_run(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *clu
 			rc = qcow2_refblock_make(co, q, at);
 		if (rc)
 			return rc;
-		if (!s || q->next_cluster != at)
+		if (!s || (q->next_cluster != at && !MUTANT(35)))
 			continue;
 		*n = take_run(q, s, index, want, cluster);
 		if (*n)
@@ -112,7 +113,7 @@ static int find_run(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *clu
 	}
 }
 
-int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
+static int alloc_once(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
 {
 	uint64_t cluster, end;
 	int rc = find_run(co, q, want, &cluster, got);
@@ -121,12 +122,27 @@ int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, u
 		return rc;
 	*host = cluster << q->cluster_bits;
 	end = *host + (*got << q->cluster_bits);
+	if (!MUTANT(56))
+		qcow2_leaks_not(q, *host, end - *host);
 	*zeroed = *host >= q->zero_from;
 	q->zero_from = MAX(q->zero_from, end);
 	rc = qcow2_file_reach(co, q, end);
 	if (rc && qcow2_refcount_drop(co, q, cluster, *got))
 		q->stats.leaked += *got;
 	return rc;
+}
+
+/* Where nothing is left, what waits in quarantine may help. */
+int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
+{
+	int rc = alloc_once(co, q, want, host, got, zeroed);
+
+	if (rc != -ENOSPC || q->freed.n + q->freed_commit.n + q->freed_durable.n == 0)
+		return rc;
+	rc = qcow2_commit(co, q);
+	if (!rc)
+		rc = qcow2_reclaim(co, q);
+	return rc ? rc : alloc_once(co, q, want, host, got, zeroed);
 }
 
 /* Takes one given cluster; *taken is false where it is in use. */
@@ -147,6 +163,7 @@ static int take_cluster(struct co *co, struct qcow2 *q, uint64_t cluster, bool *
 	if (qcow2_refcount_get(s->data, q->header.refcount_order, index) != 0)
 		return 0;
 	mark_used(q, s, index, 1);
+	qcow2_leaks_not(q, cluster << q->cluster_bits, q->cluster_bytes);
 	*taken = true;
 	return 0;
 }

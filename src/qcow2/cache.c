@@ -83,7 +83,7 @@ static void drop(struct qcow2_cache *c, struct qcow2_slice *s)
 	s->host = 0;
 }
 
-static bool must_stay(const struct qcow2_slice *s) { return s->loading || s->dirty || s->writing; }
+static bool must_stay(const struct qcow2_slice *s) { return (s->loading && !MUTANT(33)) || s->dirty || s->writing; }
 
 /* A free entry, or one that can be evicted; NULL: all must stay. Two turns of the clock clear every `used`. */
 static struct qcow2_slice *victim(struct qcow2_cache *c)
@@ -122,7 +122,7 @@ static int load(struct co *co, struct qcow2_cache *c, struct qcow2_slice *s)
 	s->loading = true;
 	rc = node_read(co, c->q->node.file, s->host, IOV_BUF(s->data, c->slice_bytes));
 	s->loading = false;
-	if (rc)
+	if (rc && !MUTANT(36))
 		drop(c, s);
 	co_queue_wake_all(&s->loaded);
 	co_queue_wake_all(&c->room);

@@ -35,7 +35,7 @@ static size_t units_dirty(const struct qcow2_cache *c)
 {
 	size_t n = 0;
 
-	list_for_each (it, &c->dirty)
+	list_for_each(it, &c->dirty)
 		n += (size_t)__builtin_popcount(list_entry(it, struct qcow2_slice, dirty_link)->dirty);
 	return n;
 }
@@ -57,7 +57,7 @@ static void capture_slice(struct qcow2_cache *c, struct qcow2_slice *s, struct q
 
 static void capture_cache(struct qcow2_cache *c, struct qcow2_batch *b)
 {
-	list_for_each_safe (it, &c->dirty)
+	list_for_each_safe(it, &c->dirty)
 		capture_slice(c, list_entry(it, struct qcow2_slice, dirty_link), b);
 }
 
@@ -94,7 +94,8 @@ static void capture_table(struct qcow2 *q, struct qcow2_table *t, uint64_t host,
 static void capture_header(struct qcow2 *q)
 {
 	qcow2_header_patch(&q->header, q->sector);
-	memcpy(qcow2_batch_add(&q->phase_b, 0, QCOW2_HEADER_SECTOR), q->sector, QCOW2_HEADER_SECTOR);
+	memcpy(qcow2_batch_add(MUTANT(37) ? &q->phase_a : &q->phase_b, 0, QCOW2_HEADER_SECTOR), q->sector,
+		QCOW2_HEADER_SECTOR);
 	q->header_dirty = false;
 	q->header_writing = true;
 }
@@ -106,7 +107,7 @@ static int capture(struct qcow2 *q, bool *l1_moved)
 	size_t l2 = MUTANT(9) || MUTANT(10) ? 4096 : units_dirty(&q->l2_cache);
 	size_t l1 = q->l1_moved ? table_units(q, &q->l1) : table_units_dirty(q, &q->l1);
 	size_t reftable = table_units_dirty(q, &q->reftable), unit = q->unit_bytes;
-	int rc = qcow2_batch_reset(&q->phase_a, refcounts + l1, (refcounts + l1) * unit);
+	int rc = qcow2_batch_reset(&q->phase_a, refcounts + l1 + MUTANT(37), (refcounts + l1 + MUTANT(37)) * unit);
 
 	if (!rc)
 		rc = qcow2_batch_reset(&q->phase_b, l2 + l1 + reftable + 1, (l2 + l1 + reftable + 1) * unit);
@@ -129,7 +130,7 @@ static int capture(struct qcow2 *q, bool *l1_moved)
 
 static void settle_cache(struct qcow2_cache *c, bool written)
 {
-	list_for_each_safe (it, &c->writing) {
+	list_for_each_safe(it, &c->writing) {
 		struct qcow2_slice *s = list_entry(it, struct qcow2_slice, writing_link);
 
 		list_remove(&s->writing_link);
@@ -222,7 +223,7 @@ static void lead(struct co *co, struct qcow2 *q)
 	q->commit_running = true;
 	rc = commit_once(co, q);
 	q->commit_running = false;
-	list_for_each_safe (it, &served) {
+	list_for_each_safe(it, &served) {
 		struct commit_waiter *w = list_entry(it, struct commit_waiter, link);
 
 		list_remove(&w->link);

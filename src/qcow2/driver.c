@@ -39,6 +39,7 @@ static void release_memory(struct qcow2 *q)
 	free(q->freed_commit.v);
 	free(q->freed_durable.v);
 	free(q->full);
+	free(q->in_use);
 }
 
 /* The space that the file has grown ahead goes back. */
@@ -46,7 +47,7 @@ static int trim_file(struct co *co, struct qcow2 *q)
 {
 	if (q->high_water >= q->file_bytes || !q->node.file->grows_zeroed)
 		return 0;
-	return node_resize(co, q->node.file, q->high_water);
+	return node_resize(co, q->node.file, q->high_water - (MUTANT(46) ? q->cluster_bytes : 0));
 }
 
 /* Commit what is mapped; then nothing holds the quarantine back; then the refcounts that fell. */
@@ -68,6 +69,7 @@ static int driver_close(struct co *co, struct node *n)
 	struct qcow2 *q = qcow2_of(n);
 	int rc = 0;
 
+	qcow2_leaks_stop(co, q);
 	qcow2_keeper_stop(co, q);
 	if (q->options.write)
 		rc = close_metadata(co, q);
@@ -170,6 +172,7 @@ static void init_lists(struct qcow2 *q)
 	co_mutex_init(&q->grow_file);
 	co_queue_init(&q->keeper_wake);
 	co_queue_init(&q->keeper_done);
+	co_queue_init(&q->leaks_done);
 }
 
 /* As asked, or enough for all of it but no more than a default. */
@@ -224,6 +227,8 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 	if (rc)
 		return err_set(err, rc, "%s: can't load the L1 and refcount tables: %s", q->node.name, strerror(-rc));
 	rc = q->options.write ? qcow2_keeper_start(q) : 0;
+	if (!rc && q->options.write && !q->options.keep_leaks)
+		rc = qcow2_leaks_start(q);
 	if (!rc)
 		rc = clear_autoclear(co, q);
 	return rc ? err_set(err, rc, "%s: can't prepare the image for writing: %s", q->node.name, strerror(-rc)) : 0;
@@ -260,6 +265,7 @@ int qcow2_open(
 		return err_set(err, rc, "no memory for the image");
 	rc = start(co, q, err);
 	if (rc) {
+		qcow2_leaks_stop(co, q);
 		qcow2_keeper_stop(co, q);
 		release_memory(q);
 		node_fini(&q->node);

@@ -151,9 +151,12 @@ struct qcow2 {
 	struct list commit_waiters; /* for the commit that starts next */
 	struct qcow2_batch phase_a, phase_b;
 
+	uint32_t *in_use; /* bitmap of clusters that aren't leaked, while leaks are looked for; else NULL */
+	uint64_t in_use_clusters;
+	bool leaks_alive;
 	bool dirty, commit_soon, closing, keeper_alive;
 	uint64_t dirty_since; /* when `dirty` was set */
-	struct co_queue keeper_wake, keeper_done;
+	struct co_queue keeper_wake, keeper_done, leaks_done;
 };
 
 static inline struct qcow2 *qcow2_of(struct node *n) { return container_of(n, struct qcow2, node); }
@@ -251,6 +254,15 @@ void qcow2_keeper_stop(struct co *co, struct qcow2 *q);
 void qcow2_freed_move(struct qcow2_freed_list *to, struct qcow2_freed_list *from);
 /* The commit that captured them is over. */
 void qcow2_freed_settle(struct qcow2 *q, bool durable);
+
+/* ---- leaks.c ---- */
+
+/* Looks for clusters that an earlier crash has leaked, in the background, and gives them back. To be started before
+ * anything is allocated. */
+int qcow2_leaks_start(struct qcow2 *q) ATTR_MUST_USE;
+void qcow2_leaks_stop(struct co *co, struct qcow2 *q);
+/* These clusters are in use, or on their way through quarantine: not leaked. */
+void qcow2_leaks_not(struct qcow2 *q, uint64_t host, uint64_t bytes);
 
 /* ---- commit.c ---- */
 

@@ -142,6 +142,7 @@ int qcow2_extensions_parse(struct qcow2_extensions walk, struct qcow2_header *h,
 			return err_set(err, -EINVAL, "the header extension of type %#" PRIx32 " at %#zx appears twice",
 				ext.type, ext.at);
 		seen |= known;
+		h->unknown_extensions |= known == 0;
 		ret = extension_parse(&ext, h, err);
 		if (ret < 0)
 			return ret;

@@ -90,12 +90,14 @@ struct qcow2_header {
 	uint64_t bitmap_directory_bytes;
 	struct host crypto; /* LUKS header, from the extension */
 	uint64_t crypto_bytes;
+	bool unknown_extensions; /* there are header extensions of types that we don't know */
 };
 
 /*
  * bytes: the start of the file, len of it: one cluster, or what the file has if it is shorter (at least 72). Everything
  * claimed is checked: known version, ranges, alignment, overflow, the tables inside file_bytes; extensions inside the first
- * cluster. -EINVAL: not qcow2 or malformed, explained.
+ * cluster. -EINVAL: not qcow2 or malformed; -EFBIG: larger than the limits above; -ENOTSUP: a version, an encryption or a
+ * compression that nobody knows; each explained. On failure *out is not to be used.
  */
 int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err)
 	ATTR_MUST_USE;

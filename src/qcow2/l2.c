@@ -57,10 +57,10 @@ static bool l1_entry_valid(const struct qcow2 *q, uint64_t entry)
 
 static struct l2_making *making_of(struct qcow2 *q, uint64_t l1_index)
 {
-	list_for_each (it, &q->l1_making) {
+	list_for_each(it, &q->l1_making) {
 		struct l2_making *m = list_entry(it, struct l2_making, link);
 
-		if (m->l1_index == l1_index)
+		if (m->l1_index == l1_index && !MUTANT(34))
 			return m;
 	}
 	return NULL;

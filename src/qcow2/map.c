@@ -34,12 +34,13 @@ static uint64_t run_length(const struct qcow2 *q, const struct qcow2_slice *s, u
 
 	if (first & QCOW2_COMPRESSED)
 		return 1;
-	while (n < want && index + n < qcow2_l2_slice_entries(q)) {
+	for (; n < want && index + n < qcow2_l2_slice_entries(q); n++) {
 		uint64_t entry = qcow2_l2_entry(s, index + (uint32_t)n);
 
+		if (MUTANT(42) && ((entry ^ (first + n * step)) & QCOW2_OFFSET_MASK) == 0)
+			continue;
 		if (entry != first + n * step || !qcow2_l2_entry_valid(q, entry))
 			break;
-		n++;
 	}
 	return n;
 }

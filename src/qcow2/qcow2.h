@@ -11,6 +11,7 @@ struct qcow2_options {
 	uint64_t l2_cache_bytes;       /* 0: what the image's L2 tables need, 1 to 32 MiB */
 	uint64_t refcount_cache_bytes; /* 0: what its refcounts need, 1 to 4 MiB */
 	uint64_t commit_interval_ns;   /* dirty metadata is written after this long without a flush; 0: 5 s */
+	bool keep_leaks;               /* don't look in the background for clusters that an earlier crash has leaked */
 	bool no_discard;               /* freed clusters are kept in the file rather than punched out of it */
 };
 
@@ -19,7 +20,8 @@ struct qcow2_options {
  * under his policy, and sets node->backing before the first request.
  * -ENOTSUP: a feature that is missing here, by name. -EROFS: dirty or corrupt, may only be opened read only.
  */
-int qcow2_open(struct co *co, struct node *file, const struct qcow2_options *options, struct node **out, struct err *err) ATTR_MUST_USE;
+int qcow2_open(struct co *co, struct node *file, const struct qcow2_options *options, struct node **out,
+	struct err *err) ATTR_MUST_USE;
 const struct qcow2_header *qcow2_node_header(const struct node *n);
 bool node_is_qcow2(const struct node *n);
 
@@ -27,6 +29,7 @@ struct qcow2_stats { /* counters since the image was opened */
 	uint64_t commits, barriers;
 	uint64_t l2_hits, l2_misses, refcount_misses;
 	uint64_t clusters_allocated, clusters_freed;
+	uint64_t leaks_reclaimed;
 	uint64_t reclaim_errors;
 	uint64_t leaked; /* clusters that an error kept from being given back; check finds them */
 };
@@ -34,13 +37,14 @@ const struct qcow2_stats *qcow2_node_stats(struct node *n);
 
 /* The header of the image in file, which isn't opened as one. known: the incompatible features that the caller can deal
  * with (-ENOTSUP, as qcow2_header_check_features). */
-int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err) ATTR_MUST_USE;
+int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)
+	ATTR_MUST_USE;
 
 /* ---- create ---- */
 
 struct qcow2_create {
 	uint64_t size;
-	unsigned version;       /* 2 or 3 */
+	unsigned version; /* 2 or 3 */
 	unsigned cluster_bits;
 	unsigned refcount_order;
 	bool lazy_refcounts;
@@ -68,7 +72,8 @@ typedef void qcow2_say(void *arg, const char *text);
 
 /* Reads everything, changes nothing. file: the image's file node. 0 if the check could be done, whatever it found. Memory
  * is bounded by the file's size. */
-int qcow2_check_run(struct co *co, struct node *file, qcow2_say *say, void *arg, struct qcow2_check *out, struct err *err) ATTR_MUST_USE;
+int qcow2_check_run(struct co *co, struct node *file, qcow2_say *say, void *arg, struct qcow2_check *out,
+	struct err *err) ATTR_MUST_USE;
 
 /* ---- what info shows ---- */
 
@@ -80,7 +85,8 @@ struct qcow2_snapshot_info {
 	int64_t icount; /* -1: unknown */
 };
 /* The snapshot list, for info and check; *out is malloc'd, *n its length. Bounded by the file's size. */
-int qcow2_snapshots_read(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_snapshot_info **out, unsigned *n, struct err *err) ATTR_MUST_USE;
+int qcow2_snapshots_read(struct co *co, struct node *file, const struct qcow2_header *h,
+	struct qcow2_snapshot_info **out, unsigned *n, struct err *err) ATTR_MUST_USE;
 
 struct qcow2_bitmap_info {
 	char name[1024];
@@ -89,6 +95,7 @@ struct qcow2_bitmap_info {
 };
 enum { QCOW2_BITMAP_IN_USE = 1 << 0, QCOW2_BITMAP_AUTO = 1 << 1, QCOW2_BITMAP_EXTRA_COMPATIBLE = 1 << 2 };
 /* The persistent bitmaps, as the snapshots. Those of an image whose autoclear bit isn't set don't count. */
-int qcow2_bitmaps_read(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_bitmap_info **out, unsigned *n, struct err *err) ATTR_MUST_USE;
+int qcow2_bitmaps_read(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_bitmap_info **out,
+	unsigned *n, struct err *err) ATTR_MUST_USE;
 
 #endif

@@ -91,6 +91,8 @@ void qcow2_freed_move(struct qcow2_freed_list *to, struct qcow2_freed_list *from
 
 void qcow2_free(struct qcow2 *q, uint64_t host, uint64_t bytes)
 {
+	if (!MUTANT(55))
+		qcow2_leaks_not(q, host, bytes);
 	append(MUTANT(1) || MUTANT(11) ? &q->freed_durable : &q->freed,
 		(struct qcow2_freed){.host = host, .bytes = bytes, .epoch = node_epoch_now(&q->node)});
 	qcow2_dirtied(q);
@@ -133,13 +135,15 @@ static int is_last(struct co *co, struct qcow2 *q, uint64_t cluster, bool *last)
 
 static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, bool last)
 {
-	if (last && !q->options.no_discard) {
-		int rc = node_discard(co, q->node.file, cluster << q->cluster_bits, n << q->cluster_bits);
+	int rc = MUTANT(31) ? qcow2_refcount_drop(co, q, cluster, n) : 0;
 
-		if (rc && rc != -ENOTSUP)
-			return rc;
-	}
-	return qcow2_refcount_drop(co, q, cluster, n);
+	if (MUTANT(31))
+		co_sleep(co, QCOW2_EPOCH_POLL_NS);
+	if (!rc && last && !q->options.no_discard)
+		rc = node_discard(co, q->node.file, cluster << q->cluster_bits, n << q->cluster_bits);
+	if (rc && rc != -ENOTSUP)
+		return rc;
+	return MUTANT(31) ? 0 : qcow2_refcount_drop(co, q, cluster, n);
 }
 
 /* In runs that are punched by one call. */

@@ -33,9 +33,10 @@ static int write_block(struct co *co, struct qcow2 *q, uint64_t host, uint64_t u
 	return rc;
 }
 
-/* Takes the space up to end into use, which no block counted so far. */
-static int claim(struct co *co, struct qcow2 *q, uint64_t end)
+/* Takes [from, end) into use, which no block counted so far. */
+static int claim(struct co *co, struct qcow2 *q, uint64_t from, uint64_t end)
 {
+	qcow2_leaks_not(q, from, end - from);
 	q->zero_from = MAX(q->zero_from, end);
 	return qcow2_file_reach(co, q, end);
 }
@@ -47,7 +48,7 @@ static int add_block(struct co *co, struct qcow2 *q, uint64_t i)
 
 	if (i == 0) /* cluster 0 is in use, so something counted it once */
 		return qcow2_corrupt(co, q);
-	rc = claim(co, q, host + q->cluster_bytes);
+	rc = claim(co, q, host, host + q->cluster_bytes);
 	if (!rc)
 		rc = write_block(co, q, host, MUTANT(27) ? 0 : 1);
 	if (!rc)
@@ -80,7 +81,7 @@ static int write_growth(struct co *co, struct qcow2 *q, const struct growth *g, 
 	uint64_t used = g->blocks + g->table_clusters;       /* of it, counted by the blocks */
 	uint64_t bytes = g->table_clusters << q->cluster_bits;
 	void *content = aligned_alloc(4096, align_up(bytes, 4096));
-	int rc = content ? claim(co, q, (base + used) << q->cluster_bits) : -ENOMEM;
+	int rc = content ? claim(co, q, base << q->cluster_bits, (base + used) << q->cluster_bits) : -ENOMEM;
 
 	for (uint64_t k = 0; !rc && k < g->blocks; k++)
 		rc = write_block(co, q, (base + k) << q->cluster_bits,
@@ -173,6 +174,7 @@ int qcow2_refblock_make(struct co *co, struct qcow2 *q, uint64_t cluster)
 
 	co_mutex_lock(co, &q->grow_refcounts);
 	rc = make_locked(co, q, cluster / q->block_refcounts);
-	co_mutex_unlock(&q->grow_refcounts);
+	if (!MUTANT(40) || !rc)
+		co_mutex_unlock(&q->grow_refcounts);
 	return rc;
 }

@@ -28,7 +28,7 @@ uint64_t qcow2_refcount_get(const void *data, unsigned order, uint64_t index)
 static void set_bits(uint8_t *bytes, unsigned order, uint64_t index, uint64_t value)
 {
 	unsigned shift = (unsigned)(index & ((8u >> order) - 1)) << order;
-	unsigned mask = ((1u << (1u << order)) - 1) << shift;
+	unsigned mask = MUTANT(54) ? 0xff : ((1u << (1u << order)) - 1) << shift;
 	uint8_t *byte = &bytes[index >> (3 - order)];
 
 	*byte = (uint8_t)((*byte & ~mask) | (unsigned)value << shift);
@@ -113,7 +113,8 @@ static int drop_one(struct co *co, struct qcow2 *q, uint64_t cluster)
 		return 0;
 	qcow2_cache_forget(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
 	bit_clear(q->full, cluster / qcow2_slice_refcounts(q));
-	q->next_cluster = MIN(q->next_cluster, cluster);
+	if (!MUTANT(51))
+		q->next_cluster = MIN(q->next_cluster, cluster);
 	q->stats.clusters_freed++;
 	return 0;
 }

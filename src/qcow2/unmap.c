@@ -37,7 +37,7 @@ static int unmapped_entry(
 		*to = 0;
 		return keep || backing_covers(q, guest) ? -ENOTSUP : 0;
 	}
-	*to = keep ? entry | QCOW2_ZERO : QCOW2_ZERO;
+	*to = keep ? entry | QCOW2_ZERO : MUTANT(43) ? 0 : QCOW2_ZERO;
 	return 0;
 }
 

@@ -36,7 +36,7 @@ static int count_alike(struct qcow2 *q, const struct qcow2_slice *s, uint32_t in
 		if (entry & QCOW2_COMPRESSED)
 			break;
 		if (is_own_zero(first) ? entry != first + *n * q->cluster_bytes
-				       : is_own_zero(entry) || is_in_place(entry))
+				       : is_own_zero(entry) || (is_in_place(entry) && !MUTANT(32)))
 			break;
 	}
 	return *n ? 0 : -ENOTSUP;
@@ -102,6 +102,6 @@ void qcow2_cancel(struct co *co, struct node *n, const struct node_reservation *
 	struct qcow2 *q = qcow2_of(n);
 	uint64_t clusters = res->len >> q->cluster_bits;
 
-	if (!res->reused && qcow2_refcount_drop(co, q, qcow2_cluster_of(q, res->host.off), clusters))
+	if (!res->reused && qcow2_refcount_drop(co, q, qcow2_cluster_of(q, res->host.off) - MUTANT(38), clusters))
 		q->stats.leaked += clusters;
 }

@@ -76,7 +76,10 @@ static struct image open_cold(struct co *co, bool no_discard)
 
 	must_explained(file_open(co, &(struct file_open){.path = path, .write = true}, &file, &err), &err);
 	must(delay_open(co, file, &(struct delay_rules){0}, &im.delay), "delay");
-	must_explained(qcow2_open(co, im.delay, &(struct qcow2_options){.write = true, .no_discard = no_discard}, &im.node, &err), &err);
+	must_explained(qcow2_open(co, im.delay,
+			       &(struct qcow2_options){.write = true, .no_discard = no_discard, .keep_leaks = true},
+			       &im.node, &err),
+		&err);
 	return im;
 }
 
@@ -222,27 +225,18 @@ static void parked_request(struct co *co, void *arg)
 	struct parking *p = arg;
 
 	switch (p->what) {
-	case L2_SLICE:
-		get(co, &p->im, SLICE_COVERS);
-		break;
+	case L2_SLICE: get(co, &p->im, SLICE_COVERS); break;
 	case REFCOUNT_BLOCK:
 		put(co, &p->im, 65536); /* an allocation: the image was opened cold */
 		break;
-	case L2_TABLE:
-		put(co, &p->im, 2 * TABLE_COVERS);
-		break;
-	case L1_TABLE:
-		must(node_resize(co, p->im.node, 64 * TiB), "resize");
-		break;
+	case L2_TABLE: put(co, &p->im, 2 * TABLE_COVERS); break;
+	case L1_TABLE: must(node_resize(co, p->im.node, 64 * TiB), "resize"); break;
 	}
 	p->done = true;
 }
 
 /* Parks the next storage request of the kind that the case is about. The victim's cluster and slice are cached by then. */
-static void arm(struct parking *p)
-{
-	park(p, p->what == L2_SLICE || p->what == REFCOUNT_BLOCK, 0, UINT64_MAX / 2);
-}
+static void arm(struct parking *p) { park(p, p->what == L2_SLICE || p->what == REFCOUNT_BLOCK, 0, UINT64_MAX / 2); }
 
 static void victim(struct co *co, enum parked what, const char *name)
 {
@@ -254,7 +248,8 @@ static void victim(struct co *co, enum parked what, const char *name)
 	put(co, &p.im, 0);
 	put(co, &p.im, SLICE_COVERS);
 	put(co, &p.im, 128 * 1024);
-	must(node_discard(co, p.im.node, 128 * 1024, 64 * 1024), "discard"); /* a free cluster that isn't known to be zero */
+	must(node_discard(co, p.im.node, 128 * 1024, 64 * 1024),
+		"discard"); /* a free cluster that isn't known to be zero */
 	must(node_close(co, p.im.node), "close");
 	p.im = open_cold(co, true);
 	get(co, &p.im, 0);

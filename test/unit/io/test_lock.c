@@ -49,6 +49,23 @@ static void body_close_releases(struct co *co, void *arg ATTR_UNUSED)
 	io_file_close(co, b);
 }
 
+/* POSIX record locks would be lost here: whoever closes any descriptor of the file drops all that the process has. */
+static void body_others_close(struct co *co, void *arg ATTR_UNUSED)
+{
+	struct io_file *a = open_or_die(co, "a", RW_NEW), *b = open_or_die(co, "a", 0);
+	FILE *plain;
+
+	CHECK_INT(io_file_lock(co, a, 100), 0);
+	io_file_close(co, open_or_die(co, "a", IO_OPEN_WRITE));
+	CHECK_INT(io_file_lock_test(co, b, 100), -EAGAIN);
+	plain = fopen("a", "r+");
+	CHECK(plain != NULL && fclose(plain) == 0);
+	CHECK_INT(io_file_lock_test(co, b, 100), -EAGAIN);
+	io_file_close(co, a);
+	CHECK_INT(io_file_lock_test(co, b, 100), 0);
+	io_file_close(co, b);
+}
+
 static bool qemu_is_here(void)
 {
 	if (system("qemu-io --version >/dev/null 2>&1") == 0)
@@ -103,12 +120,14 @@ static void body_seen_by_qemu(struct co *co, void *arg ATTR_UNUSED)
 
 TEST(two_opens)
 TEST(close_releases)
+TEST(others_close)
 TEST(sees_qemu)
 TEST(seen_by_qemu)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {RUN(two_opens), RUN(close_releases), RUN(sees_qemu), RUN(seen_by_qemu)};
+	const struct CMUnitTest tests[] = {
+		RUN(two_opens), RUN(close_releases), RUN(others_close), RUN(sees_qemu), RUN(seen_by_qemu)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,10 +35,12 @@ static void get(struct co *co, struct parking *p, uint64_t at, bool written)
 /* Two written clusters in different slices of one table, and a free cluster that isn't known to read zeros. */
 static void prepare(struct co *co, struct parking *p)
 {
-	struct qcow2_options options = {.write = true, .no_discard = true};
+	struct qcow2_options options = {.write = true, .no_discard = true, .keep_leaks = true};
 
 	p->im.path = "test-concurrency.qcow2";
-	image_create(co, p->im.path, &(struct qcow2_create){.size = 8 * TABLE_COVERS, .version = 3, .cluster_bits = 16, .refcount_order = 4});
+	image_create(co, p->im.path,
+		&(struct qcow2_create){
+			.size = 8 * TABLE_COVERS, .version = 3, .cluster_bits = 16, .refcount_order = 4});
 	image_open(co, &p->im, &options);
 	put(co, p, 0);
 	put(co, p, SLICE_COVERS);
@@ -136,10 +138,12 @@ static void run_many(struct co *co, struct many *m)
 static void many_body(struct co *co, void *arg)
 {
 	struct many *m = arg;
-	struct qcow2_options options = {.write = true, .no_discard = true};
+	struct qcow2_options options = {.write = true, .no_discard = true, .keep_leaks = true};
 
 	m->p.im.path = "test-concurrency.qcow2";
-	image_create(co, m->p.im.path, &(struct qcow2_create){.size = MANY * TABLE_COVERS, .version = 3, .cluster_bits = 16, .refcount_order = 4});
+	image_create(co, m->p.im.path,
+		&(struct qcow2_create){
+			.size = MANY * TABLE_COVERS, .version = 3, .cluster_bits = 16, .refcount_order = 4});
 	image_open(co, &m->p.im, &options);
 	if (!m->write)
 		for (unsigned i = 0; i < MANY; i++)
@@ -177,9 +181,12 @@ static void test_many_tables(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_l2_slice_load), cmocka_unit_test(test_refcount_block_load),
-		cmocka_unit_test(test_l2_table_made), cmocka_unit_test(test_l1_growth),
-		cmocka_unit_test(test_many_slices),   cmocka_unit_test(test_many_tables),
+		cmocka_unit_test(test_l2_slice_load),
+		cmocka_unit_test(test_refcount_block_load),
+		cmocka_unit_test(test_l2_table_made),
+		cmocka_unit_test(test_l1_growth),
+		cmocka_unit_test(test_many_slices),
+		cmocka_unit_test(test_many_tables),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

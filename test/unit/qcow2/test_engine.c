@@ -18,9 +18,18 @@ struct geometry {
 };
 
 static const struct geometry geometries[] = {
-	{3, 9, 4, 512, false},  {3, 9, 6, 0, false},  {3, 9, 0, 1024, false}, {2, 9, 4, 0, false},
-	{3, 10, 1, 0, false},   {3, 12, 2, 0, false}, {3, 12, 3, 4096, true}, {2, 12, 4, 0, false},
-	{3, 16, 4, 0, false},   {3, 16, 5, 0, true},  {3, 21, 4, 0, false},   {2, 21, 4, 0, false},
+	{3, 9, 4, 512, false},
+	{3, 9, 6, 0, false},
+	{3, 9, 0, 1024, false},
+	{2, 9, 4, 0, false},
+	{3, 10, 1, 0, false},
+	{3, 12, 2, 0, false},
+	{3, 12, 3, 4096, true},
+	{2, 12, 4, 0, false},
+	{3, 16, 4, 0, false},
+	{3, 16, 5, 0, true},
+	{3, 21, 4, 0, false},
+	{2, 21, 4, 0, false},
 };
 
 struct run {
@@ -163,7 +172,8 @@ static void grow(struct co *co, void *arg)
 	uint8_t pattern[700], got[700];
 
 	memset(pattern, 0x5a, sizeof(pattern));
-	image_create(co, im.path, &(struct qcow2_create){.size = 1000, .version = 3, .cluster_bits = 9, .refcount_order = 4});
+	image_create(co, im.path,
+		&(struct qcow2_create){.size = 1000, .version = 3, .cluster_bits = 9, .refcount_order = 4});
 	image_open(co, &im, &options);
 	CHECK_INT(node_write(co, im.node, 300, IOV_BUF(pattern, sizeof(pattern)), 0), 0);
 	for (uint64_t size = 2000; size < 64 * MiB; size = size * 3 + 511) {
@@ -199,7 +209,8 @@ static void churn(struct co *co, void *arg)
 	uint64_t after_ten = 0;
 
 	memset(data, 1, sizeof(data));
-	image_create(co, im.path, &(struct qcow2_create){.size = 4 * MiB, .version = 3, .cluster_bits = 12, .refcount_order = 4});
+	image_create(co, im.path,
+		&(struct qcow2_create){.size = 4 * MiB, .version = 3, .cluster_bits = 12, .refcount_order = 4});
 	image_open(co, &im, &(struct qcow2_options){.write = true});
 	for (unsigned i = 0; i < 200; i++) {
 		CHECK_INT(node_write(co, im.node, (i % 8) * sizeof(data), IOV_BUF(data, sizeof(data)), 0), 0);
@@ -223,12 +234,118 @@ static void test_churn(void **state)
 	unlink(path);
 }
 
+/* ---- barriers ---- */
+
+#define FLUSHES 40
+
+struct flushes {
+	struct image im;
+	unsigned left;
+};
+
+static void flush_one(struct co *co, void *arg)
+{
+	struct flushes *f = arg;
+
+	CHECK_INT(node_flush(co, f->im.node), 0);
+	f->left--;
+}
+
+static uint64_t flushes_of_storage(const struct flushes *f) { return delay_counts(f->im.delay)->flushes; }
+
+/* One barrier where only data was written, two where pointers were; those who wait together share them. */
+static void barriers(struct co *co, void *arg)
+{
+	struct flushes f = {.im.path = arg, .left = FLUSHES};
+	uint8_t data[4096] = {1};
+	struct co_group group;
+	uint64_t before;
+
+	image_create(co, f.im.path,
+		&(struct qcow2_create){.size = 8 * MiB, .version = 3, .cluster_bits = 16, .refcount_order = 4});
+	image_open(co, &f.im, &(struct qcow2_options){.write = true, .keep_leaks = true});
+	before = flushes_of_storage(&f);
+	CHECK_INT(node_write(co, f.im.node, 0, IOV_BUF(data, sizeof(data)), 0), 0);
+	CHECK_INT(node_flush(co, f.im.node), 0);
+	CHECK_INT(flushes_of_storage(&f) - before, 2);
+	CHECK_INT(node_write(co, f.im.node, 0, IOV_BUF(data, sizeof(data)), 0), 0);
+	CHECK_INT(node_flush(co, f.im.node), 0);
+	CHECK_INT(flushes_of_storage(&f) - before, 3);
+
+	delay_rules(f.im.delay)->flush_ns = 20 * 1000 * 1000;
+	before = flushes_of_storage(&f);
+	co_group_init(&group, co_sched_of(co));
+	for (unsigned i = 0; i < FLUSHES; i++)
+		CHECK_INT(co_group_spawn(&group, "flush", flush_one, &f), 0);
+	co_group_wait(co, &group);
+	CHECK_INT(f.left, 0);
+	CHECK(flushes_of_storage(&f) - before <= 2); /* the first one's commit, and one for all who came meanwhile */
+	CHECK_INT(node_close(co, f.im.node), 0);
+}
+
+static void test_barriers(void **state)
+{
+	static char path[] = "test-barriers.qcow2";
+
+	(void)state;
+	engine_run(barriers, path);
+	unlink(path);
+}
+
+/* ---- leaks ---- */
+
+/* Gives refcount 1 to a free cluster behind all others, as a crash may. */
+static void plant_leak(struct co *co, const char *path)
+{
+	struct node *file = image_file(co, path, true);
+	uint64_t cluster = 65536, block;
+	be64 entry, table;
+	be16 one = be16_of(1);
+
+	CHECK_INT(node_read(co, file, offsetof(struct qcow2_disk_header, reftable_offset), IOV_BUF(&table, 8)), 0);
+	CHECK_INT(node_read(co, file, be64_get(table), IOV_BUF(&entry, 8)), 0);
+	block = be64_get(entry);
+	CHECK_INT(node_resize(co, file, align_up(file->size, cluster) + 8 * cluster), 0);
+	CHECK_INT(node_write(co, file, block + (file->size / cluster - 1) * 2, IOV_BUF(&one, 2), 0), 0);
+	CHECK_INT(node_close(co, file), 0);
+}
+
+static void leaks(struct co *co, void *arg)
+{
+	struct image im = {.path = arg};
+	uint8_t data[4096] = {1};
+
+	image_create(co, im.path,
+		&(struct qcow2_create){.size = 8 * MiB, .version = 3, .cluster_bits = 16, .refcount_order = 4});
+	image_open(co, &im, &(struct qcow2_options){.write = true});
+	CHECK_INT(node_write(co, im.node, 65536, IOV_BUF(data, sizeof(data)), 0), 0);
+	CHECK_INT(node_close(co, im.node), 0);
+	plant_leak(co, im.path);
+	image_open(co, &im, &(struct qcow2_options){.write = true});
+	while (qcow2_node_stats(im.node)->leaks_reclaimed == 0)
+		co_sleep(co, 1000 * 1000);
+	CHECK_INT(qcow2_node_stats(im.node)->leaks_reclaimed, 1);
+	CHECK_INT(node_close(co, im.node), 0);
+	image_check(co, im.path);
+}
+
+static void test_leaks(void **state)
+{
+	static char path[] = "test-leaks.qcow2";
+
+	(void)state;
+	engine_run(leaks, path);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_geometries),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_churn),
+		cmocka_unit_test(test_barriers),
+		cmocka_unit_test(test_leaks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
