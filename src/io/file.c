@@ -140,7 +140,7 @@ int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to)
 		}
 		if (whole == 0 && ++stuck == 16)
 			return -EIO;
-		off += whole;
+		off += MUTANT(47) ? 0 : whole;
 		to = iov_slice(to, whole, to.len - whole);
 	}
 	return 0;

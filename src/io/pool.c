@@ -117,7 +117,7 @@ static void pool_collect(struct io_pool *p)
 	pthread_mutex_lock(&p->lock);
 	list_splice(&done, &p->done);
 	pthread_mutex_unlock(&p->lock);
-	list_for_each_safe (it, &done) {
+	list_for_each_safe(it, &done) {
 		list_remove(it);
 		p->pending--;
 		p->done_one(it);

@@ -79,7 +79,7 @@ static unsigned polls_fill(struct threads *t)
 	unsigned n = 0;
 
 	t->polls[n++] = (struct pollfd){.fd = t->helpers.event_fd, .events = POLLIN};
-	list_for_each (it, &t->waiting) {
+	list_for_each(it, &t->waiting) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
 		t->polls[n++] = (struct pollfd){.fd = op->fd, .events = op->code == IO_OP_SEND ? POLLOUT : POLLIN};
@@ -99,7 +99,7 @@ static void polls_handle(struct threads *t)
 {
 	const struct pollfd *p = t->polls + 1;
 
-	list_for_each_safe (it, &t->waiting) {
+	list_for_each_safe(it, &t->waiting) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 		int64_t r = op_retry(op, (p++)->revents);
 
@@ -150,7 +150,7 @@ static void threads_shutdown(struct io *io, int fd)
 
 	if (io_posix_shutdown(fd))
 		return;
-	list_for_each_safe (it, &t->waiting) {
+	list_for_each_safe(it, &t->waiting) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
 		if (op->fd == fd && op->code == IO_OP_POLL) {
@@ -168,7 +168,7 @@ static bool complete_finished(struct threads *t)
 	list_splice(&done, &t->finished);
 	if (list_empty(&done))
 		return false;
-	list_for_each_safe (it, &done) {
+	list_for_each_safe(it, &done) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
 		io_complete(op, op->result);

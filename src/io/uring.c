@@ -157,7 +157,7 @@ static bool push(struct uring *u, struct io_op *op)
 /* In their order, but no socket waits behind files. */
 static void push_queued(struct uring *u)
 {
-	list_for_each_safe (it, &u->queued) {
+	list_for_each_safe(it, &u->queued) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
 		list_remove(it);
@@ -202,7 +202,7 @@ static bool complete_finished(struct uring *u)
 	list_splice(&done, &u->finished);
 	if (list_empty(&done))
 		return false;
-	list_for_each_safe (it, &done) {
+	list_for_each_safe(it, &done) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
 		io_complete(op, op->result);
@@ -303,7 +303,7 @@ static void uring_shutdown(struct io *io, int fd)
 
 	if (io_posix_shutdown(fd))
 		return;
-	list_for_each_safe (it, &u->queued) {
+	list_for_each_safe(it, &u->queued) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
 		if (op->fd == fd && op->code == IO_OP_POLL) {
@@ -311,7 +311,7 @@ static void uring_shutdown(struct io *io, int fd)
 			finish(u, op, -ECANCELED);
 		}
 	}
-	list_for_each (it, &u->polls) {
+	list_for_each(it, &u->polls) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 		struct io_uring_sqe *sqe = op->fd == fd ? entry_get(u) : NULL;
 

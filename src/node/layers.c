@@ -31,7 +31,8 @@ static int ask_layer(struct co *co, struct node *n, uint64_t off, uint64_t len, 
 		run->at = (struct node_extent){.kind = NODE_UNALLOCATED, .len = len};
 		return 0;
 	}
-	len = MIN(len, layer->size - off);
+	if (!MUTANT(45))
+		len = MIN(len, layer->size - off);
 	if (node_is_storage(layer)) {
 		run->at = (struct node_extent){
 			.kind = NODE_DATA, .in_place = true, .has_host = true, .host = {off}, .len = len};

@@ -126,7 +126,8 @@ int node_pad_write(struct co *co, struct node *n, uint64_t off, struct iov from,
 	struct node_range lock;
 	int err;
 
-	node_blocks_lock(co, n, &lock, off, MUTANT(22) ? 0 : from.len, MAX(n->align, NODE_SECTOR));
+	node_blocks_lock(
+		co, n, &lock, off, MUTANT(22) ? 0 : from.len, MUTANT(52) ? NODE_SECTOR : MAX(n->align, NODE_SECTOR));
 	if (!node_is_inside(n, off, from.len)) /* it may have shrunk while we waited */
 		err = -ENOSPC;
 	else if (fits(n, off, from))

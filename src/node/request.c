@@ -102,6 +102,8 @@ int node_flush_now(struct co *co, struct node *n)
 	if (n->failed != 0)
 		return n->failed;
 	err = n->ops->flush(co, n);
+	if (MUTANT(48))
+		return err;
 	if (err != 0)
 		node_fail(n, err);
 	return n->failed;

@@ -65,7 +65,7 @@ static int write_reserved(struct co *co, struct node *n, struct node_range *lock
 	uint64_t run, size_t *done)
 {
 	uint64_t first = align_down(off, n->cluster);
-	uint64_t len = align_up(off + run, n->cluster) - first;
+	uint64_t len = align_up(off + run, n->cluster) - first + (MUTANT(32) ? n->cluster : 0);
 	struct node_reservation res;
 	int err = n->ops->reserve(co, n, (struct guest){first}, len, &res);
 
@@ -84,6 +84,8 @@ static int write_reserved(struct co *co, struct node *n, struct node_range *lock
 	if (err == 0)
 		err = n->ops->publish(co, n, &res);
 	if (err != 0)
+		n->ops->cancel(co, n, &res);
+	if (MUTANT(39) && err != 0)
 		n->ops->cancel(co, n, &res);
 	return err;
 }
@@ -176,5 +178,5 @@ int node_layers_write(struct co *co, struct node *n, uint64_t off, struct iov fr
 	if (is_in_place(&at) || piece_len(n, &at, off, from.len) < from.len)
 		return write_many(co, n, off, from, &at);
 	err = write_allocating(co, n, off, from, &done);
-	return err != 0 ? err : write_all(co, n, off + done, iov_slice(from, done, from.len - done));
+	return err != 0 || MUTANT(53) ? err : write_all(co, n, off + done, iov_slice(from, done, from.len - done));
 }

@@ -67,6 +67,7 @@ struct nbd_conn {
 	struct list idle;
 	struct co_sem idle_jobs;
 	unsigned in_flight;
+	bool wrote; /* since its last flush; for a deliberate bug alone */
 	struct nbd_pool pool;
 	struct list replies;
 	bool sending;

@@ -143,7 +143,7 @@ static void batch_take(struct nbd_conn *c, struct batch *b)
 
 static void batch_release(struct batch *b)
 {
-	list_for_each_safe (it, &b->jobs) {
+	list_for_each_safe(it, &b->jobs) {
 		list_remove(it);
 		nbd_job_put(list_entry(it, struct nbd_job, link));
 	}

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/math.h"
+#include "base/mutant.h"
 
 #define NBD_CACHE_PIECE (UINT64_C(1) << 20)
 #define NBD_HOLE_PROBE (64u << 10) /* reads from this length on are worth the question whether they begin with a hole */
@@ -13,7 +14,9 @@ static struct node *job_node(const struct nbd_job *job) { return job->conn->serv
 
 static bool job_durable(const struct nbd_job *job)
 {
-	return (job->req.flags & NBD_CMD_FLAG_FUA) || job->conn->server->writethrough;
+	bool asked = (job->req.flags & NBD_CMD_FLAG_FUA) && (!MUTANT(64) || job->req.type == NBD_CMD_WRITE);
+
+	return asked || job->conn->server->writethrough;
 }
 
 /*
@@ -61,6 +64,9 @@ static enum nbd_error run_write(struct co *co, struct nbd_job *job)
 
 static enum nbd_error run_flush(struct co *co, struct nbd_job *job)
 {
+	if (MUTANT(63) && !job->conn->wrote)
+		return NBD_SUCCESS;
+	job->conn->wrote = false;
 	return nbd_error_of(node_flush(co, job_node(job)));
 }
 
@@ -116,8 +122,30 @@ static enum nbd_error (*const run[])(struct co *co, struct nbd_job *job) = {
 	[NBD_CMD_BLOCK_STATUS] = nbd_block_status,
 };
 
+static bool replies_too_early(const struct nbd_job *job)
+{
+	return (MUTANT(61) && job->req.type == NBD_CMD_FLUSH) ||
+		(MUTANT(62) && job->req.type == NBD_CMD_WRITE && job->error == NBD_SUCCESS);
+}
+
+/* A deliberate bug: the reply first, then the work. */
+static void request_run_late(struct co *co, struct nbd_job *job)
+{
+	struct nbd_job late = *job;
+
+	job->buffer.data = NULL;
+	nbd_reply(co, job);
+	(void)run[late.req.type](co, &late);
+	nbd_pool_put(&late.conn->pool, &late.buffer);
+}
+
 void nbd_request_run(struct co *co, struct nbd_job *job)
 {
+	job->conn->wrote |= job->req.type != NBD_CMD_READ && job->req.type != NBD_CMD_FLUSH;
+	if (replies_too_early(job)) {
+		request_run_late(co, job);
+		return;
+	}
 	if (job->error == NBD_SUCCESS)
 		job->error = run[job->req.type](co, job);
 	/* What was written isn't needed any more, and the next write may be waiting for the space. */

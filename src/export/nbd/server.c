@@ -153,7 +153,7 @@ static bool server_wait(struct co *co, struct nbd_server *s, uint64_t deadline_n
 
 static void server_each(struct nbd_server *s, void (*fn)(struct nbd_conn *c))
 {
-	list_for_each_safe (it, &s->conns)
+	list_for_each_safe(it, &s->conns)
 		fn(list_entry(it, struct nbd_conn, link));
 }
 

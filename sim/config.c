@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The swarm: each seed draws its own image, host and faults, and its own subset of the operations with weights of their
+ * own. What always happens hides what rarely does; so most seeds leave most things out. See config.h.
+ */
+#include "config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "memory.h"
+
+static const char *const op_names[SIM_OP_KINDS] = {
+	"read", "write", "write-fua", "flush", "zero", "zero-unmap", "discard", "resize", "drain", "reopen", "cut"};
+
+const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
+
+#define CYCLE_OPS 24
+
+static bool coin(struct sim_rng *r) { return sim_below(r, 2) == 0; }
+
+/* ---- the image ---- */
+
+static void draw_geometry(struct sim_geometry *g, struct sim_rng *r)
+{
+	g->version = sim_one_in(r, 5) ? 2 : 3;
+	g->cluster_bits = 9 + sim_below(r, 3) + sim_below(r, 2);
+	g->refcount_order = g->version == 2 ? 4 : sim_below(r, 7);
+	g->lazy = g->version == 3 && sim_one_in(r, 5);
+	g->fill = (enum sim_fill)sim_below(r, 4);
+	g->gaps_in = sim_one_in(r, 3) ? 1 + sim_below(r, 8) : 0;
+	g->guest_bytes = (8 + sim_below(r, sim_one_in(r, 4) ? 600 : 120)) * UINT64_C(512);
+	if (g->refcount_order >= 2 && sim_one_in(r, 4))
+		g->snapshots = 1 + sim_below(r, 2);
+	g->id = SIM_ID_IMAGE;
+}
+
+/* Where refcount structures must grow: the space that one block, or the whole table, counts is nearly used up. */
+static void draw_pressure(struct sim_geometry *g, struct sim_rng *r)
+{
+	uint64_t block = ((UINT64_C(8) << g->cluster_bits) >> g->refcount_order) << g->cluster_bits;
+	uint64_t table = block << (g->cluster_bits - 3);
+
+	if (table <= UINT64_C(3) << 20 && sim_one_in(r, 3))
+		g->used_until = table - (((1u << g->cluster_bits) / 8 + 2 + sim_below(r, 12)) << g->cluster_bits);
+	else if (block <= UINT64_C(512) << 10 && sim_one_in(r, 2))
+		g->used_until = block * (1 + sim_below(r, 2)) - (sim_below(r, 6) << g->cluster_bits);
+}
+
+static void draw_below(struct sim_config *c, struct sim_rng *r)
+{
+	if (!sim_one_in(r, 3))
+		return;
+	c->below = coin(r) ? SIM_BELOW_RAW : SIM_BELOW_QCOW2;
+	draw_geometry(&c->base, r);
+	c->base.guest_bytes = (1 + sim_below(r, (uint32_t)(c->image.guest_bytes / 512) + 40)) * UINT64_C(512);
+	c->base.snapshots = 0;
+	c->base.id = SIM_ID_BACKING;
+	c->image.backing = "base";
+	c->image.backing_format = c->below == SIM_BELOW_RAW ? "raw" : "qcow2";
+}
+
+static void draw_image(struct sim_config *c, struct sim_rng *r)
+{
+	draw_geometry(&c->image, r);
+	if (sim_one_in(r, 4))
+		draw_pressure(&c->image, r);
+	draw_below(c, r);
+	c->guest_most = c->image.guest_bytes * 2;
+	c->unit_bytes = sim_one_in(r, 10) ? 4096 : 512;
+	c->device = sim_one_in(r, 10);
+	c->file_bytes = UINT64_C(4) << 20;
+}
+
+/* ---- the host ---- */
+
+static void draw_latency(struct sim_latency *l, struct sim_rng *r)
+{
+	static const uint64_t spreads[] = {0, 2000, 100000, 5000000};
+
+	l->least = 1000;
+	l->spread = spreads[sim_below(r, 4)];
+	l->flush = coin(r) ? l->spread * 4 : 0;
+	l->tail_in = coin(r) ? 0 : 2 + sim_below(r, 30);
+	l->tail = (1 + l->spread) * (1 + sim_below(r, 20));
+	l->slow_in = coin(r) ? 2 + sim_below(r, 20) : 0;
+	l->slow = (1000 + l->spread + l->flush) * (10 + sim_below(r, 100));
+}
+
+static uint32_t rarely(struct sim_rng *r) { return coin(r) ? 0 : 5 + sim_below(r, 300); }
+
+static void draw_faults(struct sim_config *c, struct sim_rng *r)
+{
+	struct sim_faults *f = &c->faults;
+
+	f->no_zero = sim_one_in(r, 4);
+	f->no_punch = sim_one_in(r, 4);
+	f->short_in = sim_one_in(r, 4) ? 2 + sim_below(r, 30) : 0;
+	f->again_in = sim_one_in(r, 8) ? 4 + sim_below(r, 30) : 0;
+	f->interrupt_in = sim_one_in(r, 8) ? 4 + sim_below(r, 30) : 0;
+	c->faulty = sim_one_in(r, 3);
+	if (!c->faulty)
+		return;
+	f->read_in = rarely(r);
+	f->write_in = rarely(r);
+	f->zero_in = rarely(r);
+	f->flush_in = sim_one_in(r, 3) ? 5 + sim_below(r, 60) : 0;
+	f->full_in = rarely(r);
+	if (sim_one_in(r, 6)) {
+		f->sticky_from = sim_below(r, 400) * UINT64_C(512);
+		f->sticky_to = f->sticky_from + (1 + sim_below(r, 8)) * UINT64_C(512);
+	}
+}
+
+static void draw_host(struct sim_config *c, struct sim_rng *r)
+{
+	static const uint64_t intervals[] = {200000, 2000000, 50000000, 0};
+
+	draw_latency(&c->latency, r);
+	draw_faults(c, r);
+	c->fifo = sim_one_in(r, 3);
+	c->options = (struct qcow2_options){
+		.write = true,
+		.l2_cache_bytes = coin(r) ? 0 : (1 + sim_below(r, 4)) << c->image.cluster_bits,
+		.refcount_cache_bytes = coin(r) ? 0 : (1 + sim_below(r, 4)) << c->image.cluster_bits,
+		.commit_interval_ns = intervals[sim_below(r, 4)],
+		.no_discard = sim_one_in(r, 4),
+		.keep_leaks = sim_one_in(r, 3),
+	};
+	c->buggify_in = coin(r) ? 0 : 2 + sim_below(r, 40);
+}
+
+/* ---- operations ---- */
+
+/* Clusters are freed, made durable, used again, all the time, while slow reads are under way. */
+static void draw_churn(struct sim_config *c, struct sim_rng *r)
+{
+	c->weight[SIM_WRITE] = 6 + sim_below(r, 10);
+	c->weight[SIM_READ] = 4 + sim_below(r, 10);
+	c->weight[SIM_DISCARD] = 2 + sim_below(r, 10);
+	c->latency.slow_in = 2 + sim_below(r, 4);
+	c->latency.slow = (1000 + c->latency.spread + c->latency.flush) * (10 + sim_below(r, 30));
+	c->weight[SIM_ZERO_UNMAP] = sim_below(r, 10);
+	c->weight[SIM_FLUSH] = 2 + sim_below(r, 20);
+}
+
+static void draw_weights(struct sim_config *c, struct sim_rng *r)
+{
+	for (unsigned k = 0; k < SIM_OP_KINDS; k++)
+		c->weight[k] = coin(r) ? 0 : 1 + sim_below(r, 10);
+	c->weight[SIM_WRITE] += 2;
+	if (sim_one_in(r, 3))
+		draw_churn(c, r);
+	c->weight[SIM_RESIZE] = sim_one_in(r, 4);
+	c->weight[SIM_DRAIN] = sim_one_in(r, 4);
+	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
+	c->weight[SIM_CUT] = sim_one_in(r, 3);
+}
+
+static enum sim_op_kind draw_kind(const struct sim_config *c, struct sim_rng *r)
+{
+	uint32_t sum = 0, at;
+	unsigned k = 0;
+
+	for (unsigned i = 0; i < SIM_OP_KINDS; i++)
+		sum += c->weight[i];
+	for (at = sim_below(r, sum); at >= c->weight[k]; k++)
+		at -= c->weight[k];
+	return (enum sim_op_kind)k;
+}
+
+struct style { /* of addresses and lengths */
+	uint32_t hot, cluster_sectors;
+	bool whole_clusters;
+};
+
+/* Mostly few addresses, so that operations meet. */
+static void draw_range(struct sim_op *op, const struct style *s, uint32_t sectors, struct sim_rng *r)
+{
+	uint32_t unit = s->whole_clusters ? s->cluster_sectors : 1;
+	uint32_t span = sim_one_in(r, 4) ? sectors : MIN(sectors, s->hot * s->cluster_sectors);
+	uint32_t most = sim_one_in(r, 20) ? sectors : s->cluster_sectors * (1 + sim_below(r, 4));
+
+	op->first = sim_below(r, span) / unit * unit;
+	op->sectors = (1 + sim_below(r, most) + unit - 1) / unit * unit;
+	op->sectors = MIN(op->sectors, sectors - op->first);
+}
+
+static void draw_op(
+	struct sim_config *c, struct sim_op *op, const struct style *s, uint32_t *sectors, struct sim_rng *r)
+{
+	*op = (struct sim_op){.kind = draw_kind(c, r), .idle = sim_one_in(r, 12)};
+	if (sim_one_in(r, 10))
+		op->delay_us = sim_below(r, 3000);
+	switch (op->kind) {
+	case SIM_RESIZE:
+		op->sectors = (uint32_t)MIN(*sectors + 1 + sim_below(r, 100), c->guest_most / SIM_SECTOR);
+		*sectors = op->sectors;
+		break;
+	case SIM_CUT: op->first = sim_below(r, 60); break;
+	case SIM_READ:
+	case SIM_WRITE:
+	case SIM_WRITE_FUA:
+	case SIM_ZERO:
+	case SIM_ZERO_UNMAP:
+	case SIM_DISCARD: draw_range(op, s, *sectors, r); break;
+	default: break;
+	}
+}
+
+static void draw_ops(struct sim_config *c, uint32_t count, struct sim_rng *r)
+{
+	struct style s = {
+		.hot = 1 + sim_below(r, 12),
+		.cluster_sectors = (1u << c->image.cluster_bits) / SIM_SECTOR,
+		.whole_clusters = sim_one_in(r, 3),
+	};
+	uint32_t sectors = (uint32_t)(c->image.guest_bytes / SIM_SECTOR);
+
+	draw_weights(c, r);
+	c->ops = sim_alloc(count * sizeof(*c->ops));
+	c->ops_count = count;
+	for (uint32_t i = 0; i < count; i++)
+		draw_op(c, &c->ops[i], &s, &sectors, r);
+}
+
+void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overlap, uint32_t ops)
+{
+	struct sim_rng r;
+
+	*c = (struct sim_config){.seed = seed, .schedule = seed};
+	sim_rng_init(&r, seed, 0);
+	draw_image(c, &r);
+	draw_host(c, &r);
+	c->overlap = coin(&r);
+	if (overlap != SIM_OVERLAP_AUTO)
+		c->overlap = overlap == SIM_OVERLAP_YES;
+	c->depth = sim_one_in(&r, 3) ? 16 : 1 + sim_below(&r, 16);
+	c->cuts = 1 + sim_below(&r, 8);
+	c->all_cuts = coin(&r) ? 0 : 1 + sim_below(&r, 128);
+	draw_ops(c, ops ? ops : 20 + sim_below(&r, 200), &r);
+}
+
+void sim_config_cycles(struct sim_config *c, uint32_t cycles)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 6);
+	sim_free(c->ops);
+	c->faults = (struct sim_faults){.no_zero = c->faults.no_zero, .no_punch = c->faults.no_punch};
+	c->faulty = false;
+	draw_ops(c, cycles * CYCLE_OPS, &r);
+	for (uint32_t i = 0; i < c->ops_count; i++) {
+		if (i % CYCLE_OPS == 0)
+			c->ops[i] = (struct sim_op){.kind = SIM_CUT, .first = sim_below(&r, 60)};
+		else if (c->ops[i].kind == SIM_CUT || c->ops[i].kind == SIM_RESIZE)
+			c->ops[i] = (struct sim_op){.kind = SIM_FLUSH};
+	}
+}
+
+bool sim_config_without(struct sim_config *c, const char *name)
+{
+	uint32_t left = 0;
+	unsigned kind = 0;
+
+	while (kind < SIM_OP_KINDS && strcmp(op_names[kind], name) != 0)
+		kind++;
+	for (uint32_t i = 0; i < c->ops_count; i++) {
+		if (c->ops[i].kind != kind)
+			c->ops[left++] = c->ops[i];
+	}
+	c->ops_count = left;
+	return kind < SIM_OP_KINDS;
+}
+
+void sim_config_free(struct sim_config *c) { sim_free(c->ops); }
+
+void sim_config_tell(const struct sim_config *c)
+{
+	static const char *const fills[] = {"empty", "mixed", "full", "zero"};
+	static const char *const belows[] = {"none", "raw", "qcow2"};
+
+	printf("image: version %u, clusters of %u, %u-bit refcounts, guest of %" PRIu64
+	       " bytes, %s, %u snapshots, backing %s"
+	       "%s%s%s%s\n",
+		c->image.version, 1u << c->image.cluster_bits, 1u << c->image.refcount_order, c->image.guest_bytes,
+		fills[c->image.fill], c->image.snapshots, belows[c->below], c->image.lazy ? ", lazy" : "",
+		c->device ? ", device" : "", c->unit_bytes > 512 ? ", 4k sectors" : "", c->faulty ? ", faulty" : "");
+	printf("run: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
+		c->nbd ? ", NBD" : "");
+}

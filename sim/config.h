@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What one seed does: the image it starts from, its host, its faults, and the operations in their order. Everything is
+ * drawn before the run begins, so that a run can be repeated with some of it left out.
+ */
+#ifndef CORRAL_SIM_CONFIG_H
+#define CORRAL_SIM_CONFIG_H
+
+#include "make.h"
+#include "qcow2/qcow2.h"
+#include "world.h"
+
+enum sim_op_kind {
+	SIM_READ,
+	SIM_WRITE,
+	SIM_WRITE_FUA,
+	SIM_FLUSH,
+	SIM_ZERO,
+	SIM_ZERO_UNMAP,
+	SIM_DISCARD,
+	SIM_RESIZE, /* sectors: the new size */
+	SIM_DRAIN,
+	SIM_REOPEN,
+	SIM_CUT, /* first: after so many events */
+	SIM_OP_KINDS
+};
+
+struct sim_op {
+	enum sim_op_kind kind;
+	uint32_t first, sectors;
+	uint32_t delay_us; /* before it is started */
+	bool idle;         /* started when nothing else is in flight */
+};
+
+enum sim_below_kind { SIM_BELOW_NONE, SIM_BELOW_RAW, SIM_BELOW_QCOW2 };
+
+struct sim_config {
+	uint64_t seed, schedule; /* schedule: of latencies, coroutines, faults */
+	struct sim_geometry image;
+	enum sim_below_kind below;
+	struct sim_geometry base; /* of the backing file, if it is qcow2; its guest_bytes in any case */
+	uint64_t guest_most;      /* bytes that it may grow to */
+	uint64_t file_bytes;      /* the most that the image's file may have */
+	uint32_t unit_bytes;
+	bool device;
+	struct qcow2_options options;
+	struct sim_latency latency;
+	struct sim_faults faults;
+	bool faulty, fifo, overlap;
+	bool nbd; /* operations go through the server: nbd.h */
+	unsigned depth;
+	unsigned cuts;     /* images judged whenever everything has settled */
+	uint64_t all_cuts; /* all of them, if there are at most so many */
+	uint32_t weight[SIM_OP_KINDS];
+	uint32_t buggify_in;      /* a point strikes once in so many times; 0: never */
+	uint64_t fail_allocation; /* this one of the engine's fails; 0: none */
+	struct sim_op *ops;
+	uint32_t ops_count;
+};
+
+enum sim_overlap { SIM_OVERLAP_AUTO, SIM_OVERLAP_NO, SIM_OVERLAP_YES };
+
+void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overlap, uint32_t ops);
+/* Another list of operations: the power is cut so many times, after a few operations each; nothing else fails. */
+void sim_config_cycles(struct sim_config *c, uint32_t cycles);
+/* Leaves all operations of a kind out; false: there is no such kind. */
+bool sim_config_without(struct sim_config *c, const char *name);
+void sim_config_free(struct sim_config *c);
+const char *sim_op_name(enum sim_op_kind kind);
+void sim_config_tell(const struct sim_config *c);
+
+#endif

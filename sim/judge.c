@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Power cuts: which are tried, and whether what they leave is right. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "memory.h"
+#include "run.h"
+
+/* ---- one image ---- */
+
+static bool wrong(struct sim_run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool wrong(struct sim_run *run, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(run->problem, sizeof(run->problem), format, ap);
+	va_end(ap);
+	return false;
+}
+
+static bool value_wrong(struct sim_run *run, const char *what, uint32_t reg, uint64_t tag)
+{
+	char values[300];
+
+	sim_model_tell(&run->model, reg, values, sizeof(values));
+	return wrong(run, "%s %u is %#" PRIx64 " after a power cut; allowed: %s", what, reg, tag, values);
+}
+
+static bool content_judge(struct sim_run *run)
+{
+	const struct sim_raw_tree *t = &run->raw.active;
+	const struct sim_model *m = &run->model;
+	uint32_t sectors = (uint32_t)(t->size / SIM_SECTOR);
+
+	if (!sim_model_may_find(m, sim_model_size_register(m), t->size))
+		return value_wrong(run, "size, register", sim_model_size_register(m), t->size);
+	for (uint32_t s = 0; s < sectors; s++) {
+		if (t->tags[s] != m->only[s] && !sim_model_may_find(m, s, t->tags[s]))
+			return value_wrong(run, "sector", s, t->tags[s]);
+	}
+	return true;
+}
+
+static bool snapshots_judge(struct sim_run *run)
+{
+	const struct sim_raw *r = &run->raw;
+
+	for (uint32_t k = 0; k < r->header.snapshots; k++) {
+		for (uint32_t s = 0; s < r->snapshot[k].size / SIM_SECTOR; s++) {
+			if (r->snapshot[k].tags[s] != run->snapshot_tags[k][s])
+				return wrong(run, "G13: sector %u of snapshot %u is %#" PRIx64 ", was %#" PRIx64, s, k,
+					r->snapshot[k].tags[s], run->snapshot_tags[k][s]);
+		}
+	}
+	return true;
+}
+
+static bool header_judge(struct sim_run *run)
+{
+	uint32_t sectors = MIN((1u << run->config->image.cluster_bits) / SIM_SECTOR, 64u);
+	uint8_t now[SIM_SECTOR];
+
+	for (uint32_t s = 1; s < sectors; s++) {
+		uint32_t v = run->disk->found.version[s];
+
+		if (v != run->header_version[s] &&
+			memcmp(sim_version_bytes(run->disk, v, now), run->image.bytes + s * SIM_SECTOR, SIM_SECTOR) !=
+				0)
+			return wrong(run, "M9: sector %u of the header cluster has changed", s);
+	}
+	return true;
+}
+
+static bool image_is_right(struct sim_run *run)
+{
+	if (!sim_raw_check(&run->raw, &run->disk->found))
+		return wrong(run, "%s", run->raw.problem);
+	return header_judge(run) && content_judge(run) && snapshots_judge(run);
+}
+
+/* ---- the report ---- */
+
+static const char *const cut_names[SIM_CUT_KINDS + 1] = {"nothing pending kept", "everything kept",
+	"all that ended kept", "half kept", "few kept", "most kept", "whole writes", "early writes kept",
+	"late writes kept", "all but one kept", "only one kept", "data kept", "metadata kept", "one of all subsets"};
+
+/* Gives back what needn't be lost for the image to be wrong: the sectors that are left name the missing order. */
+static void lost_shrink(struct sim_run *run)
+{
+	struct sim_disk *d = run->disk;
+	uint64_t size = d->found.size;
+
+	d->found.size = d->size;
+	if (image_is_right(run))
+		d->found.size = size;
+	for (uint32_t i = 0; i < d->dirty_count; i++) {
+		uint32_t s = d->dirty[i], v = d->found.version[s];
+
+		d->found.version[s] = d->newest[s];
+		if (image_is_right(run))
+			d->found.version[s] = v;
+	}
+}
+
+static void tell_lost(const struct sim_run *run)
+{
+	const struct sim_disk *d = run->disk;
+
+	printf("power cut at %" PRIu64 " ns, %s; file size %#" PRIx64 " of %#" PRIx64
+	       "; %u sectors pending; lost, at least:",
+		run->world.now, cut_names[run->how], d->found.size, d->size, d->dirty_count);
+	for (uint32_t i = 0; i < d->dirty_count; i++) {
+		uint32_t s = d->dirty[i];
+
+		if (d->found.version[s] != d->newest[s])
+			printf(" %#" PRIx64, (uint64_t)s * SIM_SECTOR);
+	}
+	printf("\n");
+}
+
+void sim_judge(struct sim_run *run)
+{
+	run->tally->images++;
+	if (!image_is_right(run)) {
+		lost_shrink(run);
+		image_is_right(run);
+		tell_lost(run);
+		sim_violation("%s", run->problem);
+	}
+	run->tally->most_leaks = MAX(run->tally->most_leaks, (uint64_t)run->raw.leaks);
+}
+
+static void judge_cut_kind(struct sim_run *run, enum sim_cut how)
+{
+	run->how = how;
+	sim_disk_cut(run->disk, how, &run->cut_rng);
+	sim_judge(run);
+}
+
+static enum sim_cut any_cut(struct sim_run *run) { return (enum sim_cut)sim_below(&run->cut_rng, SIM_CUT_KINDS); }
+
+/* Nothing is in flight, in memory or pending: what was found is what is, for the model too. */
+static void model_settle(struct sim_run *run)
+{
+	struct sim_model *m = &run->model;
+	uint32_t sectors = (uint32_t)(run->raw.active.size / SIM_SECTOR);
+
+	for (uint32_t s = 0; s < m->registers - 1; s++)
+		sim_model_set(m, s, s < sectors ? run->raw.active.tags[s] : SIM_TAG_ZERO);
+	sim_model_set(m, sim_model_size_register(m), run->raw.active.size);
+	sim_model_restart(m);
+}
+
+/* How the leaks develop from cut to cut. */
+static void leaks_note(struct sim_run *run)
+{
+	struct sim_tally *t = run->tally;
+	uint64_t leaks = run->raw.leaks > run->leaks_before ? run->raw.leaks - run->leaks_before : 0;
+
+	t->cuts++;
+	if (run->next_op < run->config->ops_count / 2)
+		t->leaks_early = MAX(t->leaks_early, leaks);
+	else
+		t->leaks_late = MAX(t->leaks_late, leaks);
+}
+
+void sim_judge_cut(struct sim_run *run)
+{
+	judge_cut_kind(run, any_cut(run));
+	leaks_note(run);
+	sim_disk_become(run->disk);
+	model_settle(run);
+	run->guest_bytes = run->raw.active.size;
+	run->cut = run->disturbed = true;
+	run->failed_flush = false;
+	sim_world_cut(&run->world);
+	if (sim_tracing)
+		sim_trace("%12" PRIu64 " power cut: %s, %u leaks", run->world.now, cut_names[run->how], run->raw.leaks);
+}
+
+/* All images there are, where they are few. */
+static bool judge_all(struct sim_run *run)
+{
+	uint64_t most = run->config->all_cuts;
+	uint64_t n = sim_disk_cuts(run->disk, most);
+
+	if (n > most)
+		return false;
+	run->how = SIM_CUT_KINDS;
+	for (uint64_t i = 0; i < n; i++) {
+		sim_disk_cut_nth(run->disk, i);
+		sim_judge(run);
+		sim_disk_cut_undo(run->disk);
+	}
+	return true;
+}
+
+void sim_judge_settled(struct sim_world *w, void *arg)
+{
+	struct sim_run *run = arg;
+
+	if (w->dead)
+		return;
+	if (run->cut_in != 0 && --run->cut_in == 0) {
+		sim_judge_cut(run);
+		return;
+	}
+	if (run->disk->changes == run->settled_changes && run->disk->dirty_count == 0)
+		return;
+	run->settled_changes = run->disk->changes;
+	if (judge_all(run))
+		return;
+	for (unsigned i = 0; i < run->config->cuts; i++) {
+		judge_cut_kind(run, any_cut(run));
+		sim_disk_cut_undo(run->disk);
+	}
+}
+
+void sim_judge_closed(struct sim_run *run)
+{
+	struct sim_disk *d = run->disk;
+
+	run->raw.exact = run->config->image.snapshots == 0;
+	judge_cut_kind(run, SIM_CUT_OLD);
+	sim_disk_cut_undo(d);
+	judge_cut_kind(run, SIM_CUT_NEW);
+	sim_disk_cut_undo(d);
+	if (run->raw.dirty)
+		sim_violation("the image is closed and its dirty bit is set");
+	if (run->raw.leaks > run->leaks_before && !run->disturbed && run->world.counts.failures == 0 &&
+		run->config->fail_allocation == 0)
+		sim_violation("%u clusters have leaked, %u before", run->raw.leaks, run->leaks_before);
+	model_settle(run);
+}
+
+/* ---- life ---- */
+
+static uint64_t tag_below(const struct sim_run *run, uint32_t sector)
+{
+	return run->below && sector < run->config->base.guest_bytes / SIM_SECTOR ? run->below[sector] : SIM_TAG_ZERO;
+}
+
+static void snapshots_init(struct sim_run *run)
+{
+	const struct sim_config *c = run->config;
+
+	for (uint32_t k = 0; k < c->image.snapshots; k++) {
+		run->snapshot_tags[k] = sim_alloc(c->image.guest_bytes / SIM_SECTOR * 8);
+		for (uint32_t s = 0; s < c->image.guest_bytes / SIM_SECTOR; s++)
+			run->snapshot_tags[k][s] =
+				run->image.snapshot_holds[k][s] ? run->image.snapshot_tags[k][s] : tag_below(run, s);
+	}
+}
+
+void sim_judge_init(struct sim_run *run)
+{
+	const struct sim_config *c = run->config;
+	struct sim_model *m = &run->model;
+
+	sim_rng_init(&run->cut_rng, c->schedule, 3);
+	sim_raw_init(&run->raw, c->file_bytes, c->guest_most);
+	run->raw.backing = run->below;
+	run->raw.backing_sectors = c->below == SIM_BELOW_NONE ? 0 : (uint32_t)(c->base.guest_bytes / SIM_SECTOR);
+	sim_model_init(m, (uint32_t)(c->guest_most / SIM_SECTOR));
+	for (uint32_t s = 0; s < c->image.guest_bytes / SIM_SECTOR; s++)
+		sim_model_set(m, s, run->image.holds[s] ? run->image.tags[s] : tag_below(run, s));
+	sim_model_set(m, sim_model_size_register(m), c->image.guest_bytes);
+	snapshots_init(run);
+	for (uint32_t s = 1; s < 64; s++)
+		run->header_version[s] = run->disk->durable[s];
+	run->raw.exact = true;
+	run->how = SIM_CUT_OLD;
+	sim_judge(run);
+	run->raw.exact = false;
+	run->leaks_before = run->raw.leaks;
+}
+
+void sim_judge_fini(struct sim_run *run)
+{
+	sim_raw_fini(&run->raw);
+	sim_model_fini(&run->model);
+	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++)
+		sim_free(run->snapshot_tags[k]);
+}

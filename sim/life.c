@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A life of the engine: open, operations, close; or until the power is cut. The driver starts one operation after the
+ * other, each in a coroutine of its own, and tells the model of every call and every return.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "base/mutant.h"
+#include "file/file.h"
+#include "memory.h"
+#include "nbd.h"
+
+#define OPEN_TRIES 20
+#define TRY_WAIT_NS 1000000
+
+static bool dead(const struct sim_run *run) { return run->world.dead; }
+
+/* ---- what may fail ---- */
+
+static bool may_fail(const struct sim_run *run, int rc)
+{
+	if (run->failed_flush || run->model.fallen)
+		return true;
+	return run->config->faulty && (rc == -EIO || rc == -ENOSPC || rc == -ENOMEM || rc == -EROFS);
+}
+
+bool sim_life_outcome(struct sim_run *run, const char *what, int rc)
+{
+	if (rc == 0)
+		return true;
+	run->disturbed = true;
+	if (!may_fail(run, rc))
+		sim_violation("%s failed: %s", what, strerror(-rc));
+	return false;
+}
+
+/* ---- operations ---- */
+
+void sim_life_fill(struct sim_task *t)
+{
+	for (uint32_t i = 0; i < t->op.sectors; i++)
+		sim_stamp_put(t->buffer + (size_t)i * SIM_SECTOR, sim_tag(t->op.first + i, t->id));
+}
+
+void sim_life_read_judge(struct sim_run *run, const struct sim_task *t, uint64_t start)
+{
+	char values[400];
+
+	for (uint32_t i = 0; i < t->op.sectors; i++) {
+		uint64_t tag = sim_stamp_get(t->buffer + (size_t)i * SIM_SECTOR);
+
+		if (sim_model_read_check(&run->model, start, t->op.first + i, tag))
+			continue;
+		sim_model_tell(&run->model, t->op.first + i, values, sizeof(values));
+		sim_violation("sector %u was read as %#" PRIx64 "; allowed: %s", t->op.first + i, tag, values);
+	}
+}
+
+static void op_read(struct co *co, struct sim_task *t)
+{
+	struct sim_run *run = t->run;
+	uint64_t start = sim_model_read_begin(&run->model);
+	size_t bytes = (size_t)t->op.sectors * SIM_SECTOR;
+	int rc;
+
+	memset(t->buffer, 0xee, bytes);
+	rc = node_read(co, run->node, t->op.first * UINT64_C(512), IOV_BUF(t->buffer, bytes));
+	if (dead(run))
+		return;
+	if (sim_life_outcome(run, "read", rc))
+		sim_life_read_judge(run, t, start);
+	sim_model_read_end(&run->model, start);
+}
+
+static int op_change_call(struct co *co, struct sim_task *t)
+{
+	struct node *n = t->run->node;
+	uint64_t off = t->op.first * UINT64_C(512), len = t->op.sectors * UINT64_C(512);
+
+	switch (t->op.kind) {
+	case SIM_WRITE: return node_write(co, n, off, IOV_BUF(t->buffer, len), 0);
+	case SIM_WRITE_FUA: return node_write(co, n, off, IOV_BUF(t->buffer, len), NODE_FUA);
+	case SIM_ZERO: return node_zero(co, n, off, len, 0);
+	case SIM_ZERO_UNMAP: return node_zero(co, n, off, len, NODE_MAY_UNMAP);
+	case SIM_DISCARD: return node_discard(co, n, off, len);
+	default: assert(false); return -EINVAL;
+	}
+}
+
+/* A discard that the format can't express may do nothing. */
+static enum sim_outcome change_outcome(const struct sim_task *t, bool ok)
+{
+	const struct sim_config *c = t->run->config;
+
+	if (!ok || (t->op.kind == SIM_DISCARD && c->image.version == 2 && c->below != SIM_BELOW_NONE))
+		return SIM_UNCERTAIN;
+	return t->op.kind == SIM_WRITE_FUA ? SIM_DURABLE : SIM_DONE;
+}
+
+static void op_change(struct co *co, struct sim_task *t)
+{
+	struct sim_run *run = t->run;
+	bool zero = t->op.kind != SIM_WRITE && t->op.kind != SIM_WRITE_FUA;
+	uint64_t start;
+	bool ok;
+	int rc;
+
+	if (!zero)
+		sim_life_fill(t);
+	start = sim_model_write_begin(&run->model, t->op.first, t->op.sectors, t->id, zero);
+	rc = op_change_call(co, t);
+	if (dead(run))
+		return;
+	ok = sim_life_outcome(run, sim_op_name(t->op.kind), rc);
+	if (run->failed_flush && ok && t->op.kind == SIM_WRITE_FUA)
+		sim_violation("G7: a FUA write succeeded after a failed flush");
+	sim_model_write_end(&run->model, t->op.first, t->op.sectors, start, change_outcome(t, ok));
+}
+
+void sim_life_flush_failed(struct sim_run *run)
+{
+	run->failed_flush = true;
+	run->model.fallen = true;
+}
+
+static void op_flush(struct co *co, struct sim_task *t)
+{
+	struct sim_run *run = t->run;
+	uint64_t start = sim_model_flush_begin(&run->model);
+	bool failed_before = run->failed_flush;
+	int rc = node_flush(co, run->node);
+
+	if (dead(run))
+		return;
+	run->tally->flushes++;
+	if (!sim_life_outcome(run, "flush", rc))
+		sim_life_flush_failed(run);
+	else if (failed_before)
+		sim_violation("G7: a flush succeeded after one had failed");
+	else
+		sim_model_flush_end(&run->model, start);
+}
+
+static void op_drain(struct co *co, struct sim_task *t)
+{
+	struct sim_run *run = t->run;
+	int rc = node_drain_begin(co, run->node);
+
+	if (!dead(run)) {
+		if (sim_life_outcome(run, "drain", rc))
+			sim_model_flush_end(&run->model, sim_model_flush_begin(&run->model));
+		else
+			sim_life_flush_failed(run);
+	}
+	node_drain_end(run->node);
+}
+
+static void op_resize(struct co *co, struct sim_task *t)
+{
+	struct sim_run *run = t->run;
+	uint64_t bytes = t->op.sectors * UINT64_C(512);
+	uint64_t start;
+	bool ok;
+	int rc;
+
+	if (bytes <= run->guest_bytes)
+		return;
+	start = sim_model_size_begin(&run->model, bytes);
+	rc = node_resize(co, run->node, bytes);
+	if (dead(run))
+		return;
+	ok = sim_life_outcome(run, "resize", rc);
+	sim_model_size_end(&run->model, start, ok ? SIM_DONE : SIM_UNCERTAIN);
+	run->guest_bytes = run->node->size;
+}
+
+static void op_do(struct co *co, struct sim_task *t)
+{
+	if (t->run->nbd && sim_nbd_op(co, t))
+		return;
+	switch (t->op.kind) {
+	case SIM_READ: op_read(co, t); break;
+	case SIM_FLUSH: op_flush(co, t); break;
+	case SIM_DRAIN: op_drain(co, t); break;
+	case SIM_RESIZE: op_resize(co, t); break;
+	default: op_change(co, t); break;
+	}
+}
+
+static void task_entry(struct co *co, void *arg)
+{
+	struct sim_task *t = arg;
+	struct sim_run *run = t->run;
+
+	if (sim_tracing)
+		sim_trace("%12" PRIu64 " > %s %u+%u id %u", run->world.now, sim_op_name(t->op.kind), t->op.first,
+			t->op.sectors, t->id);
+	op_do(co, t);
+	if (sim_tracing)
+		sim_trace("%12" PRIu64 " < %s %u+%u id %u", run->world.now, sim_op_name(t->op.kind), t->op.first,
+			t->op.sectors, t->id);
+	t->busy = false;
+	run->in_flight--;
+	run->tally->operations++;
+	co_queue_wake_all(&run->freed);
+}
+
+/* ---- the driver ---- */
+
+static void wait_idle(struct co *co, struct sim_run *run)
+{
+	while (run->in_flight > 0)
+		co_queue_wait(co, &run->freed);
+}
+
+/* Whether an operation must wait: for room, or, where none may overlap, for another one. */
+static bool must_wait(const struct sim_run *run, const struct sim_op *op)
+{
+	bool alone = op->idle || op->kind == SIM_RESIZE || (op->kind == SIM_DRAIN && !run->nbd);
+
+	if (run->in_flight >= run->config->depth || (alone && run->in_flight > 0))
+		return true;
+	for (unsigned i = 0; i < SIM_TASKS; i++) {
+		const struct sim_task *t = &run->tasks[i];
+
+		if (!t->busy)
+			continue;
+		if (t->op.kind == SIM_RESIZE)
+			return true;
+		if (!run->config->overlap && ranges_overlap(op->first, op->sectors, t->op.first, t->op.sectors))
+			return true;
+	}
+	return false;
+}
+
+static struct sim_task *task_free(struct sim_run *run)
+{
+	for (unsigned i = 0; i < SIM_TASKS; i++) {
+		if (!run->tasks[i].busy)
+			return &run->tasks[i];
+	}
+	assert(false);
+	return NULL;
+}
+
+void sim_life_start(struct sim_run *run, const struct sim_op *op)
+{
+	struct sim_task *t = task_free(run);
+	int rc;
+
+	t->op = *op;
+	t->id = run->next_id++;
+	t->busy = true;
+	run->in_flight++;
+	rc = co_spawn(run->world.io.sched, sim_op_name(op->kind), task_entry, t);
+	if (rc)
+		sim_violation("co_spawn: %s", strerror(-rc));
+}
+
+static void op_start(struct co *co, struct sim_run *run, const struct sim_op *op)
+{
+	if (op->delay_us)
+		co_sleep(co, op->delay_us * UINT64_C(1000));
+	while (must_wait(run, op))
+		co_queue_wait(co, &run->freed);
+	if (dead(run) ||
+		(op->kind != SIM_RESIZE && (op->first + (uint64_t)op->sectors) * SIM_SECTOR > run->guest_bytes))
+		return;
+	sim_life_start(run, op);
+}
+
+/* ---- open ---- */
+
+static int base_open(struct co *co, struct sim_run *run, struct node **out, struct err *err)
+{
+	struct node *file, *top;
+	int rc = file_open(co, &(struct file_open){.path = "base"}, &file, err);
+
+	*out = file;
+	if (rc || run->config->below == SIM_BELOW_RAW)
+		return rc;
+	rc = qcow2_open(co, file, &(struct qcow2_options){0}, &top, err);
+	if (rc)
+		(void)node_close(co, file);
+	else
+		*out = top;
+	return rc;
+}
+
+static int image_open_once(struct co *co, struct sim_run *run, struct err *err)
+{
+	struct node *file, *top, *base = NULL;
+	int rc = file_open(co, &(struct file_open){.path = "image", .write = true}, &file, err);
+
+	if (rc)
+		return rc;
+	rc = qcow2_open(co, file, &run->config->options, &top, err);
+	if (rc) {
+		(void)node_close(co, file);
+		return rc;
+	}
+	if (run->config->below != SIM_BELOW_NONE)
+		rc = base_open(co, run, &base, err);
+	if (rc) {
+		(void)node_close(co, top);
+		return rc;
+	}
+	top->backing = base;
+	run->node = top;
+	return 0;
+}
+
+/* Where there are faults opening may fail; once they stop it must not. */
+static bool image_open(struct co *co, struct sim_run *run)
+{
+	struct sim_faults faults = run->world.faults;
+	struct err err = {0};
+	int rc = -EIO;
+
+	for (unsigned tries = 0; rc && tries < OPEN_TRIES && !dead(run); tries++) {
+		if (tries == OPEN_TRIES - 1)
+			run->world.faults = (struct sim_faults){.no_zero = faults.no_zero, .no_punch = faults.no_punch};
+		else if (tries > 0)
+			co_sleep(co, TRY_WAIT_NS);
+		rc = image_open_once(co, run, &err);
+		if (rc && !dead(run) && !(run->config->faulty && tries < OPEN_TRIES - 1))
+			sim_violation("the image can't be opened: %s (%s)", err.text, strerror(-rc));
+	}
+	run->world.faults = faults;
+	return rc == 0 && !dead(run);
+}
+
+/* ---- phases ---- */
+
+static void read_all(struct co *co, struct sim_run *run)
+{
+	uint32_t sectors = (uint32_t)(run->node->size / SIM_SECTOR), step = 64;
+
+	if (run->node->size != run->guest_bytes)
+		sim_violation(
+			"the disk has %" PRIu64 " bytes, it should have %" PRIu64, run->node->size, run->guest_bytes);
+	for (uint32_t s = 0; s < sectors && !dead(run); s += step) {
+		struct sim_op op = {.kind = SIM_READ, .first = s, .sectors = MIN(step, sectors - s)};
+
+		while (run->in_flight >= run->config->depth)
+			co_queue_wait(co, &run->freed);
+		sim_life_start(run, &op);
+	}
+	wait_idle(co, run);
+}
+
+static void close_node(struct co *co, struct sim_run *run)
+{
+	bool was_dead = dead(run);
+	int rc = node_close(co, take(run->node));
+
+	if (dead(run) || was_dead)
+		return;
+	if (!sim_life_outcome(run, "close", rc))
+		sim_life_flush_failed(run);
+	else if (run->failed_flush)
+		sim_violation("G7: close succeeded after a failed flush");
+	if (run->failed_flush) {
+		sim_judge_cut(run);
+		return;
+	}
+	sim_model_flush_end(&run->model, sim_model_flush_begin(&run->model));
+	sim_judge_closed(run);
+}
+
+static void operations(struct co *co, struct sim_run *run)
+{
+	if (run->nbd && !sim_nbd_start(co, run))
+		return;
+	while (run->next_op < run->config->ops_count && !dead(run)) {
+		const struct sim_op *op = &run->config->ops[run->next_op++];
+
+		if (op->kind == SIM_REOPEN)
+			break;
+		if (op->kind == SIM_CUT)
+			run->cut_in = op->first + 1;
+		else
+			op_start(co, run, op);
+	}
+	if (run->nbd)
+		sim_nbd_stop(co, run);
+	wait_idle(co, run);
+}
+
+/* Once the faults stop, everything must work again, unless a flush has failed. */
+static void settle(struct co *co, struct sim_run *run)
+{
+	struct sim_op flush = {.kind = SIM_FLUSH};
+
+	if (dead(run) || run->next_op < run->config->ops_count)
+		return;
+	run->world.faults =
+		(struct sim_faults){.no_zero = run->world.faults.no_zero, .no_punch = run->world.faults.no_punch};
+	if (!run->failed_flush) {
+		sim_life_start(run, &flush);
+		wait_idle(co, run);
+	}
+	if (!dead(run) && !run->failed_flush)
+		read_all(co, run);
+}
+
+void sim_life(struct co *co, void *arg)
+{
+	struct sim_run *run = arg;
+
+	run->tally->lives++;
+	co_queue_init(&run->freed);
+	if (!image_open(co, run)) {
+		if (run->node)
+			(void)node_close(co, take(run->node));
+		return;
+	}
+	if (run->cut) {
+		run->cut = false;
+		read_all(co, run);
+	}
+	operations(co, run);
+	settle(co, run);
+	close_node(co, run);
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Builds a qcow2 file in memory: trees first (which guest cluster lies where), then every table is laid out from them, and
+ * the refcounts are counted last. See make.h.
+ */
+#include "make.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+#include "memory.h"
+
+#define COPIED (UINT64_C(1) << 63)
+#define ZERO UINT64_C(1)
+#define FILE_ROOM (UINT64_C(8) << 20)
+
+struct tree {
+	uint64_t *l2;    /* of each L1 entry: where its table lies; 0: none */
+	uint64_t *entry; /* of each guest cluster: its L2 entry, without COPIED */
+	uint64_t l1;     /* where the L1 table lies */
+};
+
+struct maker {
+	const struct sim_geometry *g;
+	struct sim_made *out;
+	struct sim_rng *r;
+	uint64_t cluster, end;
+	uint32_t gaps_in;
+	uint32_t guest_clusters, per_l2, l1_entries;
+	struct tree active, snapshot[SIM_SNAPSHOTS];
+	uint16_t *refs; /* per host cluster */
+	uint64_t reftable, reftable_clusters, snapshot_table;
+};
+
+static void put16(uint8_t *p, uint16_t v) { memcpy(p, &(uint16_t){htobe16(v)}, 2); }
+static void put32(uint8_t *p, uint32_t v) { memcpy(p, &(uint32_t){htobe32(v)}, 4); }
+static void put64(uint8_t *p, uint64_t v) { memcpy(p, &(uint64_t){htobe64(v)}, 8); }
+
+/* ---- space ---- */
+
+static void garbage_fill(struct maker *m, uint64_t off)
+{
+	for (uint64_t at = 0; at < m->cluster; at += SIM_SECTOR)
+		sim_stamp_put(m->out->bytes + off + at, sim_tag_garbage((off + at) / SIM_SECTOR));
+}
+
+static uint64_t take_run(struct maker *m, uint64_t n)
+{
+	uint64_t off;
+
+	if (sim_one_in(m->r, m->gaps_in)) {
+		garbage_fill(m, m->end);
+		m->end += m->cluster;
+	}
+	off = m->end;
+	m->end += n * m->cluster;
+	assert(m->end <= FILE_ROOM);
+	for (uint64_t i = 0; i < n; i++)
+		m->refs[off / m->cluster + i] = 1;
+	return off;
+}
+
+/* ---- guest data ---- */
+
+static void tags_set(struct maker *m, uint32_t c, uint64_t host, uint32_t id)
+{
+	uint64_t per = m->cluster / SIM_SECTOR, all = m->g->guest_bytes / SIM_SECTOR;
+
+	for (uint64_t s = c * per, i = 0; i < per && s < all; s++, i++) {
+		m->out->tags[s] = host ? sim_tag(s, id) : SIM_TAG_ZERO;
+		m->out->holds[s] = true;
+		if (host)
+			sim_stamp_put(m->out->bytes + host + i * SIM_SECTOR, m->out->tags[s]);
+	}
+}
+
+static void l2_need(struct maker *m, uint32_t c)
+{
+	uint64_t *l2 = &m->active.l2[c / m->per_l2];
+
+	if (*l2 == 0)
+		*l2 = take_run(m, 1);
+}
+
+static void cluster_data(struct maker *m, uint32_t c, uint32_t id)
+{
+	l2_need(m, c);
+	m->active.entry[c] = take_run(m, 1);
+	tags_set(m, c, m->active.entry[c], id);
+}
+
+static void cluster_zero(struct maker *m, uint32_t c, bool keeps_space)
+{
+	l2_need(m, c);
+	m->active.entry[c] = ZERO;
+	if (keeps_space) {
+		uint64_t host = take_run(m, 1);
+
+		garbage_fill(m, host);
+		m->active.entry[c] |= host;
+	}
+	tags_set(m, c, 0, 0);
+}
+
+static void cluster_fill(struct maker *m, uint32_t c)
+{
+	bool zeroes = m->g->version >= 3;
+
+	switch (m->g->fill) {
+	case SIM_FILL_EMPTY: break;
+	case SIM_FILL_FULL: cluster_data(m, c, m->g->id); break;
+	case SIM_FILL_ZERO:
+		if (zeroes)
+			cluster_zero(m, c, true);
+		break;
+	case SIM_FILL_MIXED:
+		switch (sim_below(m->r, 5)) {
+		case 0:
+		case 1: cluster_data(m, c, m->g->id); break;
+		case 2:
+			if (zeroes)
+				cluster_zero(m, c, sim_below(m->r, 2) == 0);
+			break;
+		default: break;
+		}
+	}
+}
+
+/* ---- snapshots ---- */
+
+static void tree_new(struct maker *m, struct tree *t)
+{
+	t->l2 = sim_alloc(m->l1_entries * sizeof(*t->l2));
+	t->entry = sim_alloc((size_t)m->l1_entries * m->per_l2 * sizeof(*t->entry));
+	t->l1 = take_run(m, MAX(div_round_up(m->l1_entries * UINT64_C(8), m->cluster), UINT64_C(1)));
+}
+
+static void tree_free(struct tree *t)
+{
+	sim_free(t->l2);
+	sim_free(t->entry);
+}
+
+static void snapshot_take(struct maker *m, uint32_t k)
+{
+	uint64_t sectors = m->g->guest_bytes / SIM_SECTOR;
+
+	tree_new(m, &m->snapshot[k]);
+	memcpy(m->snapshot[k].l2, m->active.l2, m->l1_entries * sizeof(uint64_t));
+	memcpy(m->snapshot[k].entry, m->active.entry, m->guest_clusters * sizeof(uint64_t));
+	memcpy(m->out->snapshot_tags[k], m->out->tags, sectors * sizeof(uint64_t));
+	memcpy(m->out->snapshot_holds[k], m->out->holds, sectors * sizeof(bool));
+}
+
+static bool l2_is_shared(const struct maker *m, uint32_t c)
+{
+	for (uint32_t k = 0; k < m->g->snapshots; k++) {
+		if (m->snapshot[k].l2 && m->snapshot[k].l2[c / m->per_l2] == m->active.l2[c / m->per_l2])
+			return true;
+	}
+	return false;
+}
+
+/* Some clusters are written after the snapshot: their L2 table is no longer shared. */
+static void diverge(struct maker *m, uint32_t id)
+{
+	for (uint32_t c = 0; c < m->guest_clusters; c++) {
+		if (sim_below(m->r, 6) != 0)
+			continue;
+		if (m->active.l2[c / m->per_l2] && l2_is_shared(m, c))
+			m->active.l2[c / m->per_l2] = take_run(m, 1);
+		cluster_data(m, c, id);
+	}
+}
+
+/* ---- tables ---- */
+
+static void tree_count(struct maker *m, const struct tree *t)
+{
+	for (uint32_t i = 0; i < m->l1_entries; i++)
+		m->refs[t->l2[i] / m->cluster]++;
+	for (uint32_t c = 0; c < m->guest_clusters; c++)
+		m->refs[(t->entry[c] & ~ZERO) / m->cluster]++;
+}
+
+/* Space was counted once when it was taken; guest clusters and L2 tables are counted by their references. */
+static void count(struct maker *m)
+{
+	const struct tree *trees[1 + SIM_SNAPSHOTS] = {&m->active};
+
+	for (uint32_t k = 0; k < m->g->snapshots; k++)
+		trees[1 + k] = &m->snapshot[k];
+	for (uint32_t k = 0; k <= m->g->snapshots; k++) {
+		for (uint32_t i = 0; i < m->l1_entries; i++)
+			m->refs[trees[k]->l2[i] / m->cluster] = 0;
+		for (uint32_t c = 0; c < m->guest_clusters; c++)
+			m->refs[(trees[k]->entry[c] & ~ZERO) / m->cluster] = 0;
+	}
+	for (uint32_t k = 0; k <= m->g->snapshots; k++)
+		tree_count(m, trees[k]);
+	m->refs[0] = 1;
+}
+
+static uint64_t copied(const struct maker *m, uint64_t host, bool active)
+{
+	return active && host && m->refs[host / m->cluster] == 1 ? COPIED : 0;
+}
+
+static void tree_write(struct maker *m, const struct tree *t, bool active)
+{
+	uint8_t *bytes = m->out->bytes;
+
+	for (uint32_t i = 0; i < m->l1_entries; i++)
+		put64(bytes + t->l1 + i * 8, t->l2[i] | copied(m, t->l2[i], active));
+	for (uint32_t c = 0; c < m->guest_clusters; c++) {
+		uint64_t l2 = t->l2[c / m->per_l2], entry = t->entry[c];
+
+		if (l2 != 0)
+			put64(bytes + l2 + c % m->per_l2 * 8, entry | copied(m, entry & ~ZERO, active));
+	}
+}
+
+static void refcount_put(uint8_t *block, unsigned order, uint64_t index, uint64_t v)
+{
+	switch (order) {
+	case 3: block[index] = (uint8_t)v; break;
+	case 4: put16(block + index * 2, (uint16_t)v); break;
+	case 5: put32(block + index * 4, (uint32_t)v); break;
+	case 6: put64(block + index * 8, v); break;
+	default: block[(index << order) / 8] |= (uint8_t)(v << ((index << order) % 8)); break;
+	}
+}
+
+static uint64_t per_block(const struct maker *m) { return m->cluster * 8 >> m->g->refcount_order; }
+
+/* Blocks are laid out until they count themselves as well. */
+static void blocks_take(struct maker *m)
+{
+	uint64_t index = 0;
+
+	m->gaps_in = 0;
+	while (index * per_block(m) * m->cluster < m->end) {
+		assert(index < m->reftable_clusters * m->cluster / 8);
+		put64(m->out->bytes + m->reftable + index++ * 8, take_run(m, 1));
+	}
+}
+
+static void blocks_write(struct maker *m)
+{
+	for (uint64_t c = 0; c < m->end / m->cluster; c++) {
+		uint64_t block;
+
+		memcpy(&block, m->out->bytes + m->reftable + c / per_block(m) * 8, 8);
+		refcount_put(m->out->bytes + be64toh(block), m->g->refcount_order, c % per_block(m), m->refs[c]);
+	}
+}
+
+static void snapshot_table_write(struct maker *m)
+{
+	uint8_t *p = m->out->bytes + m->snapshot_table;
+
+	for (uint32_t k = 0; k < m->g->snapshots; k++, p += 64) {
+		put64(p, m->snapshot[k].l1);
+		put32(p + 8, m->l1_entries);
+		put16(p + 12, 1);
+		put16(p + 14, 1);
+		put32(p + 36, 16);
+		put64(p + 48, m->g->guest_bytes);
+		p[56] = (uint8_t)('1' + k);
+		p[57] = (uint8_t)('a' + k);
+	}
+}
+
+static void header_write(struct maker *m)
+{
+	const struct sim_geometry *g = m->g;
+	uint8_t *p = m->out->bytes, *tail = p + (g->version >= 3 ? 104 : 72);
+
+	put32(p, 0x514649fb);
+	put32(p + 4, g->version);
+	put32(p + 20, g->cluster_bits);
+	put64(p + 24, g->guest_bytes);
+	put32(p + 36, m->l1_entries);
+	put64(p + 40, m->active.l1);
+	put64(p + 48, m->reftable);
+	put32(p + 56, (uint32_t)m->reftable_clusters);
+	put32(p + 60, g->snapshots);
+	put64(p + 64, g->snapshots ? m->snapshot_table : 0);
+	if (g->version >= 3) {
+		put64(p + 80, g->lazy);
+		put32(p + 96, g->refcount_order);
+		put32(p + 100, 104);
+	}
+	if (!g->backing)
+		return;
+	put32(tail, 0xe2792aca);
+	put32(tail + 4, (uint32_t)strlen(g->backing_format));
+	memcpy(tail + 8, g->backing_format, strlen(g->backing_format));
+	tail += 8 + align_up(strlen(g->backing_format), 8) + 8;
+	put64(p + 8, (uint64_t)(tail - p));
+	put32(p + 16, (uint32_t)strlen(g->backing));
+	memcpy(tail, g->backing, strlen(g->backing));
+}
+
+/* ---- all of it ---- */
+
+static void out_init(struct maker *m)
+{
+	uint64_t sectors = m->g->guest_bytes / SIM_SECTOR;
+
+	*m->out = (struct sim_made){.bytes = sim_alloc(FILE_ROOM),
+		.tags = sim_alloc(sectors * 8),
+		.holds = sim_alloc(sectors * sizeof(bool))};
+	for (uint32_t k = 0; k < m->g->snapshots; k++) {
+		m->out->snapshot_tags[k] = sim_alloc(sectors * 8);
+		m->out->snapshot_holds[k] = sim_alloc(sectors * sizeof(bool));
+	}
+}
+
+static void content_make(struct maker *m)
+{
+	for (uint32_t c = 0; c < m->guest_clusters; c++)
+		cluster_fill(m, c);
+	for (uint32_t k = 0; k < m->g->snapshots; k++) {
+		snapshot_take(m, k);
+		diverge(m, SIM_ID_SNAPSHOT + k);
+	}
+}
+
+static void space_use_up(struct maker *m)
+{
+	while (m->end < m->g->used_until)
+		take_run(m, 1);
+}
+
+/* At least what the image will need, so that the refcount table is laid out first and is large enough. */
+static uint64_t space_estimate(const struct maker *m)
+{
+	uint64_t clusters = m->guest_clusters + m->guest_clusters / m->per_l2 + 2;
+
+	clusters *= 1 + m->g->snapshots;
+	clusters *= m->g->gaps_in ? 2 : 1;
+	clusters = MAX(clusters + 20, m->g->used_until / m->cluster);
+	return (clusters + div_round_up(clusters, per_block(m) - 1)) * m->cluster;
+}
+
+void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng *r)
+{
+	struct maker m = {.g = g, .out = out, .r = r, .cluster = UINT64_C(1) << g->cluster_bits, .gaps_in = g->gaps_in};
+
+	m.per_l2 = (uint32_t)(m.cluster / 8);
+	m.guest_clusters = (uint32_t)div_round_up(g->guest_bytes, m.cluster);
+	m.l1_entries = MAX((uint32_t)div_round_up(m.guest_clusters, m.per_l2), 1u);
+	m.refs = sim_alloc(FILE_ROOM / SIM_SECTOR * sizeof(*m.refs));
+	m.end = m.cluster;
+	out_init(&m);
+	m.reftable_clusters = div_round_up(space_estimate(&m), per_block(&m) * m.cluster * m.per_l2);
+	m.reftable = take_run(&m, m.reftable_clusters);
+	tree_new(&m, &m.active);
+	content_make(&m);
+	if (g->snapshots)
+		m.snapshot_table = take_run(&m, 1);
+	space_use_up(&m);
+	blocks_take(&m);
+	count(&m);
+	tree_write(&m, &m.active, true);
+	for (uint32_t k = 0; k < g->snapshots; k++)
+		tree_write(&m, &m.snapshot[k], false);
+	tree_write(&m, &m.active, true);
+	blocks_write(&m);
+	snapshot_table_write(&m);
+	header_write(&m);
+	out->len = m.end;
+	tree_free(&m.active);
+	for (uint32_t k = 0; k < g->snapshots; k++)
+		tree_free(&m.snapshot[k]);
+	sim_free(m.refs);
+}
+
+void sim_made_free(struct sim_made *m)
+{
+	sim_free(m->bytes);
+	sim_free(m->tags);
+	sim_free(m->holds);
+	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++) {
+		sim_free(m->snapshot_tags[k]);
+		sim_free(m->snapshot_holds[k]);
+	}
+}

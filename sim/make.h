@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* Images made of raw bytes, without the engine: what a run starts from. */
+#ifndef CORRAL_SIM_MAKE_H
+#define CORRAL_SIM_MAKE_H
+
+#include "prng.h"
+#include "raw.h"
+
+enum sim_fill { /* what the clusters of the guest are at first */
+	SIM_FILL_EMPTY,
+	SIM_FILL_MIXED, /* of every kind */
+	SIM_FILL_FULL,  /* data everywhere */
+	SIM_FILL_ZERO,  /* zero clusters that keep their space: preallocated */
+};
+
+struct sim_geometry {
+	uint32_t version, cluster_bits, refcount_order;
+	uint64_t guest_bytes;
+	bool lazy;
+	enum sim_fill fill;
+	uint32_t snapshots;
+	uint32_t gaps_in;    /* one cluster in so many is left out: free, and full of garbage; 0: none */
+	uint64_t used_until; /* everything below is counted as used, as if it had leaked; bytes of the file */
+	const char *backing; /* name, or NULL */
+	const char *backing_format;
+	uint32_t id; /* in the stamps of its data */
+};
+
+struct sim_made {
+	uint8_t *bytes;
+	uint64_t len;
+	uint64_t *tags; /* per guest sector: 0 where nothing is allocated */
+	bool *holds;    /* per guest sector: this image says what it reads as, not the one below */
+	uint64_t *snapshot_tags[SIM_SNAPSHOTS];
+	bool *snapshot_holds[SIM_SNAPSHOTS];
+};
+
+void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng *r);
+void sim_made_free(struct sim_made *m);
+
+#endif

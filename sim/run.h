@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One run: an image, a host, the real engine on it, operations, and the judgement of every power cut that is tried. A run
+ * has one life, or more where the power is really cut and the image opened again.
+ */
+#ifndef CORRAL_SIM_RUN_H
+#define CORRAL_SIM_RUN_H
+
+#include "config.h"
+#include "model.h"
+#include "node/node.h"
+
+#define SIM_TASKS 32
+
+struct sim_run;
+struct sim_nbd;
+
+struct sim_task { /* an operation in flight */
+	struct sim_run *run;
+	struct sim_op op;
+	uint32_t id;
+	bool busy;
+	uint8_t *buffer;
+};
+
+struct sim_tally { /* over many runs */
+	uint64_t seeds, operations, images, lives, violations;
+	uint64_t flushes, most_leaks;
+	uint64_t failures;                    /* of operations on the host */
+	uint64_t allocations;                 /* of the last run */
+	uint64_t cuts;                        /* of the power, for good */
+	uint64_t connections, answered, lost; /* of NBD, and requests */
+	uint64_t leaks_early, leaks_late;     /* the most in the first and in the second half of the cuts of a run */
+};
+
+struct sim_run {
+	const struct sim_config *config;
+	struct sim_tally *tally;
+	struct sim_world world;
+	struct sim_model model;
+	struct sim_raw raw;
+	struct sim_rng cut_rng;
+	struct sim_disk *disk; /* of the image */
+	struct sim_made image, base;
+	uint64_t *below; /* what the backing file reads as, per sector */
+	uint64_t *snapshot_tags[SIM_SNAPSHOTS];
+	uint32_t header_version[64]; /* of the sectors of the first cluster, from the second on: they never change */
+
+	struct node *node;
+	struct sim_nbd *nbd; /* NULL: operations call the node, else its server */
+	struct sim_task tasks[SIM_TASKS];
+	unsigned in_flight;
+	struct co_queue freed; /* a task has ended */
+	uint32_t next_op, next_id;
+	uint64_t guest_bytes; /* as of the last resize that returned */
+	uint32_t cut_in;      /* events until the power is cut; 0: not planned */
+	bool cut;             /* it was */
+	bool failed_flush;    /* the guest has been told so: nothing succeeds before the image is opened again */
+	bool disturbed;       /* something failed, or the power was cut: clusters may have leaked */
+	uint32_t leaks_before;
+	enum sim_cut how; /* the image that is being judged, for the report */
+	uint64_t settled_changes;
+	char problem[600]; /* what is wrong with the image that is being judged */
+};
+
+void sim_run(const struct sim_config *c, struct sim_tally *tally);
+
+/* judge.c */
+void sim_judge_init(struct sim_run *run);
+void sim_judge_fini(struct sim_run *run);
+/* The image in disk->found: consistent, and every sector has a value that it may have. Ends the program if not. */
+void sim_judge(struct sim_run *run);
+/* The hook of the world: tries some power cuts. */
+void sim_judge_settled(struct sim_world *w, void *arg);
+/* Cuts the power: one of the images becomes the disk. */
+void sim_judge_cut(struct sim_run *run);
+/* After a clean close: nothing is pending, nothing has leaked. */
+void sim_judge_closed(struct sim_run *run);
+
+/* life.c */
+void sim_life(struct co *co, void *arg);
+void sim_life_start(struct sim_run *run, const struct sim_op *op);
+/* Whether an operation succeeded; that it failed without a reason is a violation. */
+bool sim_life_outcome(struct sim_run *run, const char *what, int rc);
+void sim_life_fill(struct sim_task *t);
+void sim_life_read_judge(struct sim_run *run, const struct sim_task *t, uint64_t start);
+void sim_life_flush_failed(struct sim_run *run);
+
+#endif
