@@ -4,7 +4,8 @@
 
 BUILD ?= build
 PREFIX ?= /usr/local
-C_FILES = $(shell find src test include sim -name '*.[ch]')
+SECONDS ?= 900
+C_FILES = $(shell find src test sim -name "*.[ch]")
 
 .DEFAULT_GOAL := all
 .PHONY: all
@@ -55,8 +56,16 @@ valgrind: ## the unit tests under Valgrind
 	tools/run-tests valgrind
 
 .PHONY: bench
-bench: all ## the benchmarks
+bench: all ## the benchmarks; QEMU is measured beside Corral
+	tools/install-deps check
 	meson test -C $(BUILD) --benchmark --verbose
+
+.PHONY: soak mutants
+soak: all ## the simulator on all processors for SECONDS (900): some 100 million crash images or more
+	tools/soak $(BUILD)/corral-sim $(SECONDS)
+
+mutants: all ## each deliberate bug must be found by the simulator within a minute
+	tools/mutants $(BUILD)/corral-sim 60
 
 .PHONY: format format-check
 format: ## lay out every C file as .clang-format says

@@ -104,7 +104,7 @@ static int storage_write(struct co *co, struct node *n, uint64_t off, struct iov
 
 	assert(iov_is_aligned(from, n->mem_align) && !n->read_only);
 	if (s->alone)
-		list_for_each (it, &n->ranges)
+		list_for_each(it, &n->ranges)
 			assert(list_entry(it, struct node_range, link)->blockers == 0);
 	s->writes++;
 	s->bytes_written += from.len;
@@ -217,7 +217,7 @@ static void check_locked(struct toy_format *f, uint64_t off, uint64_t len)
 {
 	bool held = false;
 
-	list_for_each (it, &f->node.ranges) {
+	list_for_each(it, &f->node.ranges) {
 		const struct node_range *r = list_entry(it, struct node_range, link);
 
 		held |= r->blockers == 0 && r->off <= off && off + len <= r->off + r->len;
