@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../check.h"
 #include "base/math.h"
 #include "export/export.h"
 #include "export/nbd/proto.h"
@@ -23,27 +24,6 @@
 
 #define MS UINT64_C(1000000)
 #define DISK_BYTES (UINT64_C(40) << 20)
-
-/*
- * cmocka leaves a failing test by longjmp, which must not cross stacks: within a coroutine a failure ends the
- * program.
- */
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                        \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-#define CHECK_INT(got, want)                                                                                           \
-	do {                                                                                                           \
-		long long got_ = (long long)(got), want_ = (long long)(want);                                          \
-		if (got_ != want_) {                                                                                   \
-			fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #got, got_, want_);       \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 struct rig {
 	struct mem *mem;

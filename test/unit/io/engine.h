@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../check.h"
 #include "base/cleanup.h"
 #include "co/sync.h"
 #include "io/io.h"
@@ -39,24 +40,6 @@ static inline void engine_run(co_entry *body, void *arg)
 	assert_int_equal(co_main(io_sched(io), "test", body, arg), 0);
 	io_free(io);
 }
-
-/* cmocka leaves a failing test by longjmp, which must not cross stacks: in a coroutine a failure ends the program. */
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                        \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
-
-#define CHECK_INT(got, want)                                                                                           \
-	do {                                                                                                           \
-		long long got_ = (long long)(got), want_ = (long long)(want);                                          \
-		if (got_ != want_) {                                                                                   \
-			fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #got, got_, want_);       \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 /* Each test works in a new directory of its own, under the one that it was started in. */
 static inline int scratch_enter(void **state)
