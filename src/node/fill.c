@@ -65,7 +65,7 @@ static int write_around(struct co *co, struct node *n, const struct fill *f, cha
 	assert(bytes == f->from.len);
 	if (f->tail > 0)
 		v[elements++] = (struct iovec){buffer + f->head, f->tail};
-	return node_storage_write(co, n->file, host_of(f), iov_of(v, elements), 0);
+	return node_storage_write(co, n->data, host_of(f), iov_of(v, elements), 0);
 }
 
 /* All of it in the buffer. */
@@ -77,7 +77,7 @@ static int write_copied(struct co *co, struct node *n, const struct fill *f, cha
 	if (err != 0)
 		return err;
 	iov_copy_out(f->from, buffer + f->head, f->from.len);
-	return node_storage_write(co, n->file, host_of(f), IOV_BUF(buffer, f->head + f->from.len + f->tail), 0);
+	return node_storage_write(co, n->data, host_of(f), IOV_BUF(buffer, f->head + f->from.len + f->tail), 0);
 }
 
 int node_fill(struct co *co, struct node *n, const struct node_reservation *res, uint64_t off, struct iov from)
@@ -96,7 +96,7 @@ int node_fill(struct co *co, struct node *n, const struct node_reservation *res,
 	if (err != 0)
 		return err;
 	if (f.head == 0 && f.tail == 0)
-		return node_storage_write(co, n->file, host_of(&f), from, 0);
+		return node_storage_write(co, n->data, host_of(&f), from, 0);
 
 	bytes = f.head + f.tail + (around ? 0 : from.len);
 	err = node_buffer_get(co, n, bytes, &buffer);

@@ -11,7 +11,13 @@ int node_init(struct node *n, struct co_sched *sched)
 {
 	assert(is_power_of_two(n->align) && is_power_of_two(n->mem_align) && is_power_of_two(n->cluster));
 	assert(node_is_storage(n) || (n->cluster >= NODE_SECTOR && n->file != NULL && node_is_storage(n->file)));
+	assert(n->data == NULL || node_is_storage(n->data));
+	assert(n->subcluster == 0 || (is_power_of_two(n->subcluster) && n->subcluster >= NODE_SECTOR));
 
+	if (n->data == NULL)
+		n->data = n->file;
+	if (n->subcluster == 0)
+		n->subcluster = n->cluster;
 	n->sched = sched;
 	n->failed = 0;
 	list_init(&n->ranges);
@@ -60,7 +66,8 @@ int node_close(struct co *co, struct node *n)
 	int first_err = 0;
 
 	while (n != NULL) {
-		struct node *next = close_after(n->file, n->backing);
+		struct node *data = n->data != n->file ? n->data : NULL;
+		struct node *next = close_after(data, close_after(n->file, n->backing));
 		int err = close_one(co, n);
 
 		if (first_err == 0)

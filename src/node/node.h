@@ -99,8 +99,8 @@ int node_close(struct co *co, struct node *n);
 enum node_kind {
 	NODE_UNALLOCATED, /* not in this layer: ask the backing file, or zeros */
 	NODE_ZERO,        /* reads zeros, whatever lies below */
-	NODE_DATA,        /* at `host` of the child `file` */
-	NODE_COMPRESSED,  /* for status to show; reading it is -ENOTSUP so far */
+	NODE_DATA,        /* at `host` of the child `data` */
+	NODE_ENCODED,     /* compressed: for status to show; reading it is -ENOTSUP so far */
 };
 
 struct node_extent {
@@ -112,7 +112,7 @@ struct node_extent {
 };
 
 struct node_reservation {
-	struct guest guest; /* whole clusters */
+	struct guest guest; /* whole subclusters */
 	struct host host;
 	uint64_t len;
 	bool zeroed; /* the host space is known to read as zeros: zeros need not be written */
@@ -143,10 +143,14 @@ struct node_ops {
 	/* Storage may leave it NULL: all is data. Formats: the answer is a value and may be stale after the next yield. */
 	int (*map)(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out);
 
-	/* Formats; at and len are whole clusters, and the caller holds the range lock of them from reserve to publish or
-	 * cancel. reserve may give less than asked, at least a cluster. What was there is still mapped until publish, which
-	 * replaces it; cancel gives the space back, which may have been written to, also after a publish that failed. unmap
-	 * returns -ENOTSUP where the format can't say it; with len 0 it only tells that, for the cluster at `at`. */
+	/* Formats, or NULL: [off, off + len) is about to be changed by a request. */
+	void (*changing)(struct node *n, uint64_t off, uint64_t len);
+
+	/* Formats; at and len are whole subclusters, and the caller holds the range lock of the clusters that they lie in from
+	 * reserve to publish or cancel. reserve may give less than asked, at least a subcluster. What was there is still mapped
+	 * until publish, which replaces it; cancel gives the space back, which may have been written to, also after a publish
+	 * that failed. unmap returns -ENOTSUP where the format can't say it; with len 0 it only tells that, for the cluster at
+	 * `at`. */
 	int (*reserve)(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out);
 	int (*publish)(struct co *co, struct node *n, const struct node_reservation *res);
 	void (*cancel)(struct co *co, struct node *n, const struct node_reservation *res);
@@ -169,12 +173,14 @@ struct node_buffers; /* node/buffer.h */
 
 struct node { /* drivers embed it, and fill the first part before node_init */
 	const struct node_ops *ops;
-	struct node *file;    /* where host addresses lie; owned */
+	struct node *file; /* where host addresses lie; owned */
+	struct node *data; /* where those of guest data lie; owned if it isn't `file`; NULL until node_init: `file` */
 	struct node *backing; /* what unallocated ranges read; owned; may be shorter */
 	uint64_t size;
 	uint32_t align; /* of requests to it, 1 or a power of two (O_DIRECT) */
 	uint32_t mem_align;
-	uint32_t cluster; /* formats: the allocation unit in bytes; else 1 */
+	uint32_t cluster;    /* formats: the allocation unit in bytes, which range locks are taken of; else 1 */
+	uint32_t subcluster; /* formats: the unit of the mapping, a part of a cluster; 0 until node_init: a cluster */
 	bool read_only;
 	bool grows_zeroed; /* storage: space that was never written, and what a resize adds, reads zeros */
 	char name[64];     /* for messages: the tail of the path, or the driver */

@@ -34,9 +34,9 @@ static int read_run(struct co *co, struct node_run *run, struct iov to)
 		if (node_is_storage(layer))
 			err = node_storage_read(co, layer, run->at.host.off, to);
 		else
-			err = read_child(co, layer->file, run->at.host.off, to);
+			err = read_child(co, layer->data, run->at.host.off, to);
 		break;
-	case NODE_COMPRESSED: err = -ENOTSUP; break;
+	case NODE_ENCODED: err = -ENOTSUP; break;
 	}
 	node_run_leave(run);
 	return err;
@@ -48,6 +48,8 @@ static void read_piece(struct co *co, void *arg)
 
 	node_piece_end(piece, read_run(co, &piece->run, piece->iov));
 }
+
+static bool needs_io(const struct node_run *run) { return run->at.kind == NODE_DATA || run->at.kind == NODE_ENCODED; }
 
 /* The pieces of [off, ...) side by side; what needs no I/O, and the last one, in the caller. */
 static int read_many(struct co *co, struct node *n, uint64_t off, struct iov to)
@@ -68,7 +70,7 @@ static int read_many(struct co *co, struct node *n, uint64_t off, struct iov to)
 		piece->iov = iov_slice(to, 0, len);
 		off += len;
 		to = iov_slice(to, len, to.len - len);
-		if (to.len == 0 || piece->run.at.kind != NODE_DATA || !node_piece_start(piece, "node read", read_piece))
+		if (to.len == 0 || !needs_io(&piece->run) || !node_piece_start(piece, "node read", read_piece))
 			read_piece(co, piece);
 	}
 	return node_pieces_wait(co, &set);

@@ -47,6 +47,8 @@ static int change_begin(struct co *co, struct node *n, struct node_op *op, uint6
 		err = -ENOSPC;
 	if (err != 0)
 		node_op_end(n, op);
+	else if (n->ops->changing != NULL && len > 0)
+		n->ops->changing(n, off, len);
 	return err;
 }
 

@@ -33,13 +33,13 @@ static int map(struct co *co, struct node *n, uint64_t off, uint64_t len, struct
 
 static bool is_in_place(const struct node_extent *at) { return at->kind == NODE_DATA && at->in_place; }
 
-/* Another program may have left the file shorter than the last cluster that it maps. */
+/* Another program may have left it shorter than the last cluster that it maps. */
 static int write_mapped(struct co *co, struct node *n, const struct node_extent *at, struct iov from)
 {
 	uint64_t end = at->host.off + from.len;
-	int err = end > n->file->size ? node_reach(co, n->file, end) : 0;
+	int err = end > n->data->size ? node_reach(co, n->data, end) : 0;
 
-	return err != 0 ? err : node_storage_write(co, n->file, at->host.off, from, 0);
+	return err != 0 ? err : node_storage_write(co, n->data, at->host.off, from, 0);
 }
 
 /* Writes what of it is in place from its start on, if that is `least` bytes or more. *at is what was found. */
@@ -64,14 +64,15 @@ static int write_in_place(struct co *co, struct node *n, uint64_t off, struct io
 static int write_reserved(struct co *co, struct node *n, struct node_range *lock, uint64_t off, struct iov from,
 	uint64_t run, size_t *done)
 {
-	uint64_t first = align_down(off, n->cluster);
-	uint64_t len = align_up(off + run, n->cluster) - first + (MUTANT(32) ? n->cluster : 0);
+	uint64_t first = align_down(off, n->subcluster);
+	uint64_t len = align_up(off + run, n->subcluster) - first + (MUTANT(32) ? n->cluster : 0);
 	struct node_reservation res;
 	int err = n->ops->reserve(co, n, (struct guest){first}, len, &res);
 
 	if (err != 0)
 		return err;
-	assert(res.guest.off == first && res.len >= n->cluster && res.len <= len && is_aligned(res.len, n->cluster));
+	assert(res.guest.off == first && res.len >= n->subcluster && res.len <= len);
+	assert(is_aligned(res.len, n->subcluster));
 	*done = MIN(from.len, res.guest.off + res.len - off);
 	err = node_fill(co, n, &res, off, iov_slice(from, 0, *done));
 	if (MUTANT(13))

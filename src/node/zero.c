@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Zeroing and discarding. Whole units (the clusters of a format, the blocks of storage) are unmapped; the edges that cover
+ * Zeroing and discarding. Whole units (the subclusters of a format, the blocks of storage) are unmapped; the edges that cover
  * only a part of one are written as zeros, unless they are zero already.
  *
  *       | unit | unit | unit | unit | unit |
  *           ^off                   ^end
  *              ^first        ^last
  *
- * The last cluster of a disk is whole even if the disk ends inside of it.
+ * The last unit of a disk is whole even if the disk ends inside of it. The clusters that units lie in are locked.
  */
 #include "node/impl.h"
 
@@ -29,7 +29,7 @@ struct units {
 
 static struct units split(const struct node *n, uint64_t off, uint64_t len)
 {
-	uint64_t unit = node_is_storage(n) ? n->align : n->cluster;
+	uint64_t unit = node_is_storage(n) ? n->align : n->subcluster;
 	struct units u = {.off = off, .end = off + len};
 
 	u.first = align_up(off, unit);
