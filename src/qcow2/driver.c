@@ -148,7 +148,8 @@ static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_
 	q->cluster_bits = h->cluster_bits;
 	q->cluster_bytes = 1u << h->cluster_bits;
 	q->unit_bytes = MAX(QCOW2_SECTOR, file->align);
-	q->l2_entries = q->cluster_bytes / 8;
+	q->l2_entry_bytes = 8;
+	q->l2_entries = q->cluster_bytes / q->l2_entry_bytes;
 	q->block_refcounts = (uint64_t)q->cluster_bytes * 8 >> h->refcount_order;
 	q->file_bytes = file->size;
 	q->high_water = align_up(file->size, q->cluster_bytes);

@@ -122,7 +122,8 @@ struct qcow2 {
 
 	uint32_t cluster_bytes, cluster_bits;
 	uint32_t unit_bytes;
-	uint32_t l2_entries;      /* of one L2 table */
+	uint32_t l2_entries; /* of one L2 table */
+	uint32_t l2_entry_bytes;
 	uint64_t block_refcounts; /* refcounts in one block */
 
 	struct qcow2_table l1;
@@ -204,11 +205,26 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 /* The same for changing it: the table is made, or copied if it is shared. */
 int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
 	ATTR_MUST_USE;
-uint64_t qcow2_l2_entry(const struct qcow2_slice *s, uint32_t index);
+static inline uint32_t qcow2_l2_slice_entries(const struct qcow2 *q)
+{
+	return q->l2_cache.slice_bytes / q->l2_entry_bytes;
+}
+
+/* ---- entry.c ---- */
+
+uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index);
 void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t entry);
-static inline uint32_t qcow2_l2_slice_entries(const struct qcow2 *q) { return q->l2_cache.slice_bytes / 8; }
 /* Whether the entry is one that an image of this version and file size may hold. */
 bool qcow2_l2_entry_valid(const struct qcow2 *q, uint64_t entry);
+bool qcow2_offset_valid(const struct qcow2 *q, uint64_t offset); /* of a whole cluster */
+
+struct qcow2_span {
+	uint64_t host, bytes;
+};
+/* What the entry names in the image's file; none: bytes is 0. */
+struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t entry);
+/* The clusters that hold it: the entry takes one reference to each of them. */
+struct qcow2_span qcow2_entry_span(const struct qcow2 *q, uint64_t entry);
 
 /* ---- refcount.c ---- */
 
@@ -280,6 +296,9 @@ void *qcow2_batch_add(struct qcow2_batch *b, uint64_t host, size_t bytes);
 int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATTR_MUST_USE;
 
 /* ---- map.c, write.c, unmap.c, resize.c: the driver's answers ---- */
+
+/* An L2 entry has just been replaced in memory: what it named loses its references. */
+void qcow2_entry_free(struct qcow2 *q, uint64_t entry);
 
 int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out) ATTR_MUST_USE;
 int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)

@@ -21,38 +21,9 @@ struct l2_making { /* a table being made or copied; lives on its maker's stack *
 	struct co_queue done;
 };
 
-uint64_t qcow2_l2_entry(const struct qcow2_slice *s, uint32_t index)
-{
-	return be64_get(((const be64 *)s->data)[index]);
-}
-
-void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t entry)
-{
-	((be64 *)s->data)[index] = be64_of(entry);
-	qcow2_cache_dirty(&q->l2_cache, s, index * 8, 8);
-}
-
-static bool offset_valid(const struct qcow2 *q, uint64_t offset)
-{
-	return offset != 0 && is_aligned(offset, q->cluster_bytes) && offset < q->file_bytes;
-}
-
-bool qcow2_l2_entry_valid(const struct qcow2 *q, uint64_t entry)
-{
-	uint64_t offset = entry & QCOW2_OFFSET_MASK;
-
-	if (entry & QCOW2_COMPRESSED)
-		return true;
-	if (entry & QCOW2_L2_RESERVED)
-		return false;
-	if (entry & QCOW2_ZERO)
-		return q->header.version >= 3 && (offset == 0 || offset_valid(q, offset));
-	return entry == 0 || offset_valid(q, offset);
-}
-
 static bool l1_entry_valid(const struct qcow2 *q, uint64_t entry)
 {
-	return !(entry & QCOW2_L1_RESERVED) && offset_valid(q, entry & QCOW2_OFFSET_MASK);
+	return !(entry & QCOW2_L1_RESERVED) && qcow2_offset_valid(q, entry & QCOW2_OFFSET_MASK);
 }
 
 static struct l2_making *making_of(struct qcow2 *q, uint64_t l1_index)

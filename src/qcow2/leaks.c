@@ -34,27 +34,13 @@ void qcow2_leaks_not(struct qcow2 *q, uint64_t host, uint64_t bytes)
 
 /* ---- marking ---- */
 
-/* Source: docs/interop/qcow2.rst, "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8) bits of offset, then the
- * number of further sectors. */
-static void mark_compressed(struct qcow2 *q, uint64_t entry)
-{
-	unsigned offset_bits = 62 - (q->cluster_bits - 8);
-	uint64_t offset = entry & ((UINT64_C(1) << offset_bits) - 1);
-	uint64_t sectors = ((entry & (QCOW2_COMPRESSED - 1)) >> offset_bits) + 1;
-	uint64_t from = align_down(offset, q->cluster_bytes);
-
-	qcow2_leaks_not(q, from, align_down(offset, QCOW2_SECTOR) + sectors * QCOW2_SECTOR - from);
-}
-
 static void mark_entries(struct qcow2 *q, const be64 *table)
 {
 	for (uint32_t i = 0; i < q->l2_entries; i++) {
-		uint64_t entry = be64_get(table[i]);
+		struct qcow2_span span = qcow2_entry_span(q, be64_get(table[i * (q->l2_entry_bytes / sizeof(*table))]));
 
-		if (entry & QCOW2_COMPRESSED)
-			mark_compressed(q, entry);
-		else if (entry & QCOW2_OFFSET_MASK)
-			qcow2_leaks_not(q, entry & QCOW2_OFFSET_MASK, q->cluster_bytes);
+		if (span.bytes)
+			qcow2_leaks_not(q, span.host, span.bytes);
 	}
 }
 

@@ -13,7 +13,7 @@ static void classify(uint64_t entry, uint64_t in_cluster, struct node_extent *ou
 
 	*out = (struct node_extent){.kind = NODE_UNALLOCATED};
 	if (entry & QCOW2_COMPRESSED) {
-		out->kind = NODE_COMPRESSED;
+		out->kind = NODE_ENCODED;
 		return;
 	}
 	if (entry & QCOW2_ZERO)
@@ -28,14 +28,14 @@ static void classify(uint64_t entry, uint64_t in_cluster, struct node_extent *ou
 /* How many entries from index on say the same as the first, each one cluster further in the file where they have one. */
 static uint64_t run_length(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t want)
 {
-	uint64_t first = qcow2_l2_entry(s, index);
+	uint64_t first = qcow2_l2_entry(q, s, index);
 	uint64_t step = first & QCOW2_OFFSET_MASK ? q->cluster_bytes : 0;
 	uint64_t n = 1;
 
 	if (first & QCOW2_COMPRESSED)
 		return 1;
 	for (; n < want && index + n < qcow2_l2_slice_entries(q); n++) {
-		uint64_t entry = qcow2_l2_entry(s, index + (uint32_t)n);
+		uint64_t entry = qcow2_l2_entry(q, s, index + (uint32_t)n);
 
 		if (MUTANT(42) && ((entry ^ (first + n * step)) & QCOW2_OFFSET_MASK) == 0)
 			continue;
@@ -71,9 +71,9 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 		*out = (struct node_extent){.kind = NODE_UNALLOCATED, .len = run_without_table(q, at.off, len)};
 		return 0;
 	}
-	if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(s, index)))
+	if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index)))
 		return qcow2_corrupt(co, q);
-	classify(qcow2_l2_entry(s, index), in_cluster, out);
+	classify(qcow2_l2_entry(q, s, index), in_cluster, out);
 	clusters = run_length(q, s, index, div_round_up(in_cluster + len, q->cluster_bytes));
 	out->len = MIN(len, (clusters << q->cluster_bits) - in_cluster);
 	return 0;

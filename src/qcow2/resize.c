@@ -48,7 +48,7 @@ static int read_head(
 		return 0;
 	if (e->kind == NODE_DATA)
 		return node_read(co, q->node.file, e->host.off, IOV_BUF(to, bytes));
-	if (e->kind == NODE_COMPRESSED)
+	if (e->kind == NODE_ENCODED)
 		return -ENOTSUP;
 	if (!q->node.backing || guest >= q->node.backing->size)
 		return 0;

@@ -51,13 +51,13 @@ static int unmap_slice(
 
 	for (uint64_t i = 0; !rc && i < n; i++)
 		rc = unmapped_entry(
-			q, guest + (i << q->cluster_bits), qcow2_l2_entry(s, index + (uint32_t)i), how, &to, &freed);
+			q, guest + (i << q->cluster_bits), qcow2_l2_entry(q, s, index + (uint32_t)i), how, &to, &freed);
 	for (uint64_t i = 0; !rc && i < n; i++) {
-		uint64_t entry = qcow2_l2_entry(s, index + (uint32_t)i);
+		uint64_t entry = qcow2_l2_entry(q, s, index + (uint32_t)i);
 
 		rc = unmapped_entry(q, guest + (i << q->cluster_bits), entry, how, &to, &freed);
 		if (freed)
-			qcow2_free(q, entry & QCOW2_OFFSET_MASK, q->cluster_bytes);
+			qcow2_entry_free(q, entry);
 		if (to != entry)
 			qcow2_l2_set(q, s, index + (uint32_t)i, to);
 	}

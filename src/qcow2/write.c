@@ -28,10 +28,10 @@ static bool is_in_place(uint64_t entry)
  * or entries that all need fresh space. */
 static int count_alike(struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t want, uint64_t *n)
 {
-	uint64_t first = qcow2_l2_entry(s, index);
+	uint64_t first = qcow2_l2_entry(q, s, index);
 
 	for (*n = 0; *n < want && index + *n < qcow2_l2_slice_entries(q); ++*n) {
-		uint64_t entry = qcow2_l2_entry(s, index + (uint32_t)*n);
+		uint64_t entry = qcow2_l2_entry(q, s, index + (uint32_t)*n);
 
 		if (entry & QCOW2_COMPRESSED)
 			break;
@@ -52,7 +52,7 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 
 	if (rc)
 		return rc;
-	first = qcow2_l2_entry(s, index);
+	first = qcow2_l2_entry(q, s, index);
 	if (!qcow2_l2_entry_valid(q, first))
 		return qcow2_corrupt(co, q);
 	rc = count_alike(q, s, index, len >> q->cluster_bits, &clusters);
@@ -69,14 +69,23 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 	return rc;
 }
 
+/* Takes its references from what the entry names. */
+void qcow2_entry_free(struct qcow2 *q, uint64_t entry)
+{
+	struct qcow2_span span = qcow2_entry_span(q, entry);
+
+	if (span.bytes)
+		qcow2_free(q, span.host, span.bytes);
+}
+
 static void link_cluster(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t host)
 {
-	uint64_t old = qcow2_l2_entry(s, index) & QCOW2_OFFSET_MASK;
+	uint64_t old = qcow2_l2_entry(q, s, index);
 
-	if (old && old != host)
-		qcow2_free(q, old, q->cluster_bytes);
-	if (MUTANT(17) && old && old != host)
-		qcow2_free(q, old, q->cluster_bytes);
+	if (qcow2_entry_bytes(q, old).host != host)
+		qcow2_entry_free(q, old);
+	if (MUTANT(17) && qcow2_entry_bytes(q, old).host != host)
+		qcow2_entry_free(q, old);
 	qcow2_l2_set(q, s, index, host | QCOW2_COPIED);
 }
 
