@@ -1,34 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The checker: header, refcounts, then every tree from its L1 table down, then what was counted against what was found.
- * Speed matters: this runs for every power cut that is tried. See raw.h.
+ * The checker: header, refcounts, then every tree from its L1 table down (raw_tree.c), then what was counted against what
+ * was found. Speed matters: this runs for every power cut that is tried. See raw.h.
  */
-#include "raw.h"
+#include "raw_impl.h"
 
-#include <endian.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "base/math.h"
-#include "memory.h"
+const char *const sim_role_names[] = {"nothing", "header", "refcount table", "refcount block", "L1 table", "L2 table",
+	"guest data", "compressed data", "snapshot table"};
 
-#define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
-#define FLAG_COPIED (UINT64_C(1) << 63)
-#define FLAG_COMPRESSED (UINT64_C(1) << 62)
-#define FLAG_ZERO UINT64_C(1)
-#define L1_RESERVED UINT64_C(0x7f000000000001ff)
-#define L2_RESERVED UINT64_C(0x3f000000000001fe)
-#define INCOMPATIBLE_DIRTY UINT64_C(1)
-#define INCOMPATIBLE_CORRUPT UINT64_C(2)
-
-static const char *const role_names[] = {"nothing", "header", "refcount table", "refcount block", "L1 table",
-	"L2 table", "guest data", "compressed data", "snapshot table"};
-
-static bool problem(struct sim_raw *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static bool problem(struct sim_raw *r, const char *format, ...)
+bool sim_raw_problem(struct sim_raw *r, const char *format, ...)
 {
 	va_list ap;
 
@@ -38,42 +21,6 @@ static bool problem(struct sim_raw *r, const char *format, ...)
 	vsnprintf(r->problem, sizeof(r->problem), format, ap);
 	va_end(ap);
 	return false;
-}
-
-/* ---- bytes ---- */
-
-static uint32_t version_at(const struct sim_raw *r, uint64_t off)
-{
-	uint64_t sector = off / SIM_SECTOR;
-
-	return off >= r->image->size || sector >= r->image->disk->sectors ? 0 : r->image->version[sector];
-}
-
-/* The sector that holds off; good until the next call. */
-static const uint8_t *sector_at(struct sim_raw *r, uint64_t off)
-{
-	return sim_version_bytes(r->image->disk, version_at(r, off), r->scratch);
-}
-
-static uint64_t tag_at(const struct sim_raw *r, uint64_t off)
-{
-	return r->image->disk->versions[version_at(r, off)].tag;
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, 4);
-	return be32toh(v);
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, 8);
-	return be64toh(v);
 }
 
 /* ---- life ---- */
@@ -132,17 +79,17 @@ static bool header_check(struct sim_raw *r)
 	struct sim_raw_header *h = &r->header;
 
 	if (get32(p) != 0x514649fb)
-		return problem(r, "the header is gone");
+		return sim_raw_problem(r, "the header is gone");
 	header_read(h, p);
 	if (h->version < 2 || h->version > 3 || h->cluster_bits < 9 || h->cluster_bits > 21 || h->refcount_order > 6)
-		return problem(r, "header: version %u, cluster bits %u, refcount order %u", h->version, h->cluster_bits,
-			h->refcount_order);
+		return sim_raw_problem(r, "header: version %u, cluster bits %u, refcount order %u", h->version,
+			h->cluster_bits, h->refcount_order);
 	if (h->incompatible & ~INCOMPATIBLE_DIRTY)
-		return problem(r, "header: incompatible features %#" PRIx64, h->incompatible);
+		return sim_raw_problem(r, "header: incompatible features %#" PRIx64, h->incompatible);
 	if (h->snapshots > SIM_SNAPSHOTS)
-		return problem(r, "header: %u snapshots", h->snapshots);
+		return sim_raw_problem(r, "header: %u snapshots", h->snapshots);
 	if (h->size / SIM_SECTOR > r->guest_room)
-		return problem(r, "header: size %" PRIu64, h->size);
+		return sim_raw_problem(r, "header: size %" PRIu64, h->size);
 	r->dirty = h->incompatible & INCOMPATIBLE_DIRTY;
 	r->clusters = (uint32_t)div_round_up(r->image->size, UINT64_C(1) << h->cluster_bits);
 	return true;
@@ -151,32 +98,33 @@ static bool header_check(struct sim_raw *r)
 /* ---- what is used, and for what ---- */
 
 /* A reference to the cluster at off; tree tells one L1 table's tree from another's. */
-static bool claim(struct sim_raw *r, uint64_t off, enum sim_role role, uint8_t tree)
+bool sim_raw_claim(struct sim_raw *r, uint64_t off, enum sim_role role, uint8_t tree)
 {
 	uint64_t c = off >> r->header.cluster_bits;
 
 	if (c >= r->clusters)
-		return problem(r, "M3: %s at %#" PRIx64 ", beyond the end of the file at %#" PRIx64, role_names[role],
-			off, r->image->size);
+		return sim_raw_problem(r, "M3: %s at %#" PRIx64 ", beyond the end of the file at %#" PRIx64,
+			sim_role_names[role], off, r->image->size);
 	if (r->role[c] != SIM_ROLE_NONE && r->role[c] != role)
-		return problem(
-			r, "M2: cluster %#" PRIx64 " is both %s and %s", off, role_names[r->role[c]], role_names[role]);
+		return sim_raw_problem(r, "M2: cluster %#" PRIx64 " is both %s and %s", off, sim_role_names[r->role[c]],
+			sim_role_names[role]);
 	if (r->role[c] == role && r->tree[c] == tree && role != SIM_ROLE_COMPRESSED)
-		return problem(r, "M2: cluster %#" PRIx64 " (%s) is referenced twice", off, role_names[role]);
+		return sim_raw_problem(
+			r, "M2: cluster %#" PRIx64 " (%s) is referenced twice", off, sim_role_names[role]);
 	r->role[c] = role;
 	r->tree[c] = tree;
 	r->references[c]++;
 	return true;
 }
 
-static bool claim_run(struct sim_raw *r, uint64_t off, uint64_t bytes, enum sim_role role)
+bool sim_raw_claim_run(struct sim_raw *r, uint64_t off, uint64_t bytes, enum sim_role role)
 {
 	uint64_t cluster = UINT64_C(1) << r->header.cluster_bits;
 
 	if (off == 0 || !is_aligned(off, cluster))
-		return problem(r, "M3: %s at %#" PRIx64 ", not aligned", role_names[role], off);
+		return sim_raw_problem(r, "M3: %s at %#" PRIx64 ", not aligned", sim_role_names[role], off);
 	for (uint64_t at = 0; at < bytes; at += cluster) {
-		if (!claim(r, off + at, role, 0))
+		if (!sim_raw_claim(r, off + at, role, 0))
 			return false;
 	}
 	return true;
@@ -218,8 +166,8 @@ static bool reftable_entry(struct sim_raw *r, uint64_t index, uint64_t entry)
 	if (entry == 0)
 		return true;
 	if (!is_aligned(entry, UINT64_C(1) << r->header.cluster_bits))
-		return problem(r, "M3: refcount table entry %" PRIu64 " is %#" PRIx64, index, entry);
-	if (!claim(r, entry, SIM_ROLE_REFBLOCK, 0))
+		return sim_raw_problem(r, "M3: refcount table entry %" PRIu64 " is %#" PRIx64, index, entry);
+	if (!sim_raw_claim(r, entry, SIM_ROLE_REFBLOCK, 0))
 		return false;
 	block_read(r, entry, index * per_block);
 	return true;
@@ -230,7 +178,7 @@ static bool reftable_check(struct sim_raw *r)
 	uint64_t bytes = (uint64_t)r->header.reftable_clusters << r->header.cluster_bits;
 	uint64_t entries[SIM_SECTOR / 8];
 
-	if (!claim_run(r, r->header.reftable_offset, bytes, SIM_ROLE_REFTABLE))
+	if (!sim_raw_claim_run(r, r->header.reftable_offset, bytes, SIM_ROLE_REFTABLE))
 		return false;
 	for (uint64_t at = 0; at < bytes; at += SIM_SECTOR) {
 		if (tag_at(r, r->header.reftable_offset + at) == SIM_TAG_ZERO)
@@ -244,152 +192,7 @@ static bool reftable_check(struct sim_raw *r)
 	return true;
 }
 
-/* ---- trees ---- */
-
-struct walk {
-	struct sim_raw *r;
-	struct sim_raw_tree *tree;
-	uint8_t number; /* 0: the active one */
-	uint64_t cluster_sectors;
-};
-
-static uint64_t below(const struct sim_raw *r, uint64_t sector)
-{
-	return sector < r->backing_sectors ? r->backing[sector] : SIM_TAG_ZERO;
-}
-
-static uint64_t guest_sectors(const struct walk *w, uint64_t first)
-{
-	uint64_t all = w->tree->size / SIM_SECTOR;
-
-	return first >= all ? 0 : MIN(w->cluster_sectors, all - first);
-}
-
-static void fill_below(struct walk *w, uint64_t first)
-{
-	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
-		w->tree->tags[first + i] = below(w->r, first + i);
-}
-
-static void fill_zero(struct walk *w, uint64_t first)
-{
-	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
-		w->tree->tags[first + i] = SIM_TAG_ZERO;
-}
-
-static void fill_data(struct walk *w, uint64_t first, uint64_t host)
-{
-	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
-		w->tree->tags[first + i] = tag_at(w->r, host + i * SIM_SECTOR);
-}
-
-/* M4; refcounts mean nothing while the dirty bit is set. */
-static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint64_t host)
-{
-	struct sim_raw *r = w->r;
-	uint64_t refcount = r->refcount[host >> r->header.cluster_bits];
-
-	if (r->dirty || w->number != 0)
-		return true;
-	if ((entry & FLAG_COPIED) && refcount != 1)
-		return problem(r, "M4: %s %#" PRIx64 " is COPIED, its refcount is %" PRIu64, what, host, refcount);
-	if (r->exact && !(entry & FLAG_COPIED) && refcount == 1)
-		return problem(r, "M4: %s %#" PRIx64 " is not COPIED, its refcount is 1", what, host);
-	return true;
-}
-
-static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry)
-{
-	struct sim_raw *r = w->r;
-	uint64_t host = entry & OFFSET_MASK;
-
-	if (entry & FLAG_COMPRESSED)
-		return problem(r, "compressed cluster at guest sector %" PRIu64, first);
-	if ((entry & L2_RESERVED) || ((entry & FLAG_ZERO) && r->header.version < 3))
-		return problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
-	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) || (host == 0 && (entry & FLAG_COPIED)))
-		return problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
-	if (host != 0 &&
-		(!claim(r, host, SIM_ROLE_DATA, w->number + 1) || !copied_check(w, "data cluster", entry, host)))
-		return false;
-	if (entry & FLAG_ZERO)
-		fill_zero(w, first);
-	else if (host != 0)
-		fill_data(w, first, host);
-	else
-		fill_below(w, first);
-	return true;
-}
-
-static bool l2_walk(struct walk *w, uint64_t first, uint64_t host)
-{
-	struct sim_raw *r = w->r;
-	uint64_t cluster = UINT64_C(1) << r->header.cluster_bits;
-	uint64_t entries[SIM_SECTOR / 8];
-
-	for (uint64_t at = 0; at < cluster; at += SIM_SECTOR) {
-		memcpy(entries, sector_at(r, host + at), SIM_SECTOR);
-		for (unsigned i = 0; i < SIM_SECTOR / 8; i++, first += w->cluster_sectors) {
-			if (entries[i] == 0)
-				fill_below(w, first);
-			else if (!entry_walk(w, first, be64toh(entries[i])))
-				return false;
-		}
-	}
-	return true;
-}
-
-static bool l1_entry_walk(struct walk *w, uint64_t index, uint64_t entry)
-{
-	struct sim_raw *r = w->r;
-	uint64_t per_table = UINT64_C(1) << (r->header.cluster_bits - 3);
-	uint64_t first = index * per_table * w->cluster_sectors;
-	uint64_t host = entry & OFFSET_MASK;
-
-	if ((entry & L1_RESERVED) || !is_aligned(host, UINT64_C(1) << r->header.cluster_bits) ||
-		(host == 0 && entry != 0))
-		return problem(r, "M3: L1 entry %" PRIu64 " is %#" PRIx64, index, entry);
-	if (host == 0) {
-		for (uint64_t i = 0; i < per_table; i++)
-			fill_below(w, first + i * w->cluster_sectors);
-		return true;
-	}
-	return claim(r, host, SIM_ROLE_L2, w->number + 1) && copied_check(w, "L2 table", entry, host) &&
-		l2_walk(w, first, host);
-}
-
-static bool l1_walk(struct sim_raw *r, uint64_t l1, uint32_t entries, struct sim_raw_tree *tree, uint8_t number)
-{
-	struct walk w = {.r = r,
-		.tree = tree,
-		.number = number,
-		.cluster_sectors = (UINT64_C(1) << r->header.cluster_bits) / SIM_SECTOR};
-	uint64_t per_entry = w.cluster_sectors << (r->header.cluster_bits - 3);
-	uint64_t needed = div_round_up(tree->size, per_entry * SIM_SECTOR);
-
-	if (entries < needed)
-		return problem(r, "L1 table %u: %u entries for %" PRIu64 " bytes", number, entries, tree->size);
-	if (entries > 0 && !claim_run(r, l1, entries * UINT64_C(8), SIM_ROLE_L1))
-		return false;
-	for (uint64_t i = 0; i < entries; i++) {
-		if (!l1_entry_walk(&w, i, get64(sector_at(r, l1 + i * 8) + i * 8 % SIM_SECTOR)))
-			return false;
-	}
-	return true;
-}
-
 /* ---- snapshots ---- */
-
-static uint8_t byte_at(struct sim_raw *r, uint64_t off) { return sector_at(r, off)[off % SIM_SECTOR]; }
-
-static uint64_t number_at(struct sim_raw *r, uint64_t off, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < bytes; i++)
-		v = v << 8 | byte_at(r, off + i);
-	return v;
-}
 
 static bool snapshot_walk(struct sim_raw *r, unsigned i, uint64_t at)
 {
@@ -399,8 +202,8 @@ static bool snapshot_walk(struct sim_raw *r, unsigned i, uint64_t at)
 
 	r->snapshot[i].size = extra >= 16 ? number_at(r, at + 40 + 8, 8) : r->header.size;
 	if (r->snapshot[i].size / SIM_SECTOR > r->guest_room)
-		return problem(r, "snapshot %u: size %" PRIu64, i, r->snapshot[i].size);
-	return l1_walk(r, l1, entries, &r->snapshot[i], (uint8_t)(i + 1));
+		return sim_raw_problem(r, "snapshot %u: size %" PRIu64, i, r->snapshot[i].size);
+	return sim_raw_tree(r, l1, entries, &r->snapshot[i], (uint8_t)(i + 1));
 }
 
 static bool snapshots_check(struct sim_raw *r)
@@ -416,7 +219,7 @@ static bool snapshots_check(struct sim_raw *r)
 			return false;
 		at += align_up(bytes, 8);
 	}
-	return claim_run(r, r->header.snapshots_offset, at - r->header.snapshots_offset, SIM_ROLE_SNAPSHOTS);
+	return sim_raw_claim_run(r, r->header.snapshots_offset, at - r->header.snapshots_offset, SIM_ROLE_SNAPSHOTS);
 }
 
 /* ---- all of it ---- */
@@ -428,8 +231,8 @@ static bool refcounts_compare(struct sim_raw *r)
 		if (r->refcount[c] > r->references[c])
 			r->leaks++;
 		else if (r->refcount[c] < r->references[c] && !r->dirty)
-			return problem(r, "M1: cluster %#" PRIx64 " (%s): refcount %" PRIu64 ", references %u",
-				(uint64_t)c << r->header.cluster_bits, role_names[r->role[c]], r->refcount[c],
+			return sim_raw_problem(r, "M1: cluster %#" PRIx64 " (%s): refcount %" PRIu64 ", references %u",
+				(uint64_t)c << r->header.cluster_bits, sim_role_names[r->role[c]], r->refcount[c],
 				r->references[c]);
 	}
 	return true;
@@ -452,7 +255,7 @@ bool sim_raw_check(struct sim_raw *r, const struct sim_image *image)
 		return false;
 	forget(r);
 	r->active.size = r->header.size;
-	return claim(r, 0, SIM_ROLE_HEADER, 0) && reftable_check(r) &&
-		l1_walk(r, r->header.l1_offset, r->header.l1_entries, &r->active, 0) && snapshots_check(r) &&
+	return sim_raw_claim(r, 0, SIM_ROLE_HEADER, 0) && reftable_check(r) &&
+		sim_raw_tree(r, r->header.l1_offset, r->header.l1_entries, &r->active, 0) && snapshots_check(r) &&
 		refcounts_compare(r);
 }

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/* The checker's walk from an L1 table down to what a guest reads. */
+#include "raw_impl.h"
+
+struct walk {
+	struct sim_raw *r;
+	struct sim_raw_tree *tree;
+	uint8_t number; /* 0: the active one */
+	uint64_t cluster_sectors;
+};
+
+static uint64_t below(const struct sim_raw *r, uint64_t sector)
+{
+	return sector < r->backing_sectors ? r->backing[sector] : SIM_TAG_ZERO;
+}
+
+static uint64_t guest_sectors(const struct walk *w, uint64_t first)
+{
+	uint64_t all = w->tree->size / SIM_SECTOR;
+
+	return first >= all ? 0 : MIN(w->cluster_sectors, all - first);
+}
+
+static void fill_below(struct walk *w, uint64_t first)
+{
+	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
+		w->tree->tags[first + i] = below(w->r, first + i);
+}
+
+static void fill_zero(struct walk *w, uint64_t first)
+{
+	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
+		w->tree->tags[first + i] = SIM_TAG_ZERO;
+}
+
+static void fill_data(struct walk *w, uint64_t first, uint64_t host)
+{
+	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
+		w->tree->tags[first + i] = tag_at(w->r, host + i * SIM_SECTOR);
+}
+
+/* M4; refcounts mean nothing while the dirty bit is set. */
+static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint64_t host)
+{
+	struct sim_raw *r = w->r;
+	uint64_t refcount = r->refcount[host >> r->header.cluster_bits];
+
+	if (r->dirty || w->number != 0)
+		return true;
+	if ((entry & FLAG_COPIED) && refcount != 1)
+		return sim_raw_problem(
+			r, "M4: %s %#" PRIx64 " is COPIED, its refcount is %" PRIu64, what, host, refcount);
+	if (r->exact && !(entry & FLAG_COPIED) && refcount == 1)
+		return sim_raw_problem(r, "M4: %s %#" PRIx64 " is not COPIED, its refcount is 1", what, host);
+	return true;
+}
+
+static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry)
+{
+	struct sim_raw *r = w->r;
+	uint64_t host = entry & OFFSET_MASK;
+
+	if (entry & FLAG_COMPRESSED)
+		return sim_raw_problem(r, "compressed cluster at guest sector %" PRIu64, first);
+	if ((entry & L2_RESERVED) || ((entry & FLAG_ZERO) && r->header.version < 3))
+		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
+	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) || (host == 0 && (entry & FLAG_COPIED)))
+		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
+	if (host != 0 &&
+		(!sim_raw_claim(r, host, SIM_ROLE_DATA, w->number + 1) ||
+			!copied_check(w, "data cluster", entry, host)))
+		return false;
+	if (entry & FLAG_ZERO)
+		fill_zero(w, first);
+	else if (host != 0)
+		fill_data(w, first, host);
+	else
+		fill_below(w, first);
+	return true;
+}
+
+static bool l2_walk(struct walk *w, uint64_t first, uint64_t host)
+{
+	struct sim_raw *r = w->r;
+	uint64_t cluster = UINT64_C(1) << r->header.cluster_bits;
+	uint64_t entries[SIM_SECTOR / 8];
+
+	for (uint64_t at = 0; at < cluster; at += SIM_SECTOR) {
+		memcpy(entries, sector_at(r, host + at), SIM_SECTOR);
+		for (unsigned i = 0; i < SIM_SECTOR / 8; i++, first += w->cluster_sectors) {
+			if (entries[i] == 0)
+				fill_below(w, first);
+			else if (!entry_walk(w, first, be64toh(entries[i])))
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool l1_entry_walk(struct walk *w, uint64_t index, uint64_t entry)
+{
+	struct sim_raw *r = w->r;
+	uint64_t per_table = UINT64_C(1) << (r->header.cluster_bits - 3);
+	uint64_t first = index * per_table * w->cluster_sectors;
+	uint64_t host = entry & OFFSET_MASK;
+
+	if ((entry & L1_RESERVED) || !is_aligned(host, UINT64_C(1) << r->header.cluster_bits) ||
+		(host == 0 && entry != 0))
+		return sim_raw_problem(r, "M3: L1 entry %" PRIu64 " is %#" PRIx64, index, entry);
+	if (host == 0) {
+		for (uint64_t i = 0; i < per_table; i++)
+			fill_below(w, first + i * w->cluster_sectors);
+		return true;
+	}
+	return sim_raw_claim(r, host, SIM_ROLE_L2, w->number + 1) && copied_check(w, "L2 table", entry, host) &&
+		l2_walk(w, first, host);
+}
+
+bool sim_raw_tree(struct sim_raw *r, uint64_t l1, uint32_t entries, struct sim_raw_tree *tree, uint8_t number)
+{
+	struct walk w = {.r = r,
+		.tree = tree,
+		.number = number,
+		.cluster_sectors = (UINT64_C(1) << r->header.cluster_bits) / SIM_SECTOR};
+	uint64_t per_entry = w.cluster_sectors << (r->header.cluster_bits - 3);
+	uint64_t needed = div_round_up(tree->size, per_entry * SIM_SECTOR);
+
+	if (entries < needed)
+		return sim_raw_problem(r, "L1 table %u: %u entries for %" PRIu64 " bytes", number, entries, tree->size);
+	if (entries > 0 && !sim_raw_claim_run(r, l1, entries * UINT64_C(8), SIM_ROLE_L1))
+		return false;
+	for (uint64_t i = 0; i < entries; i++) {
+		if (!l1_entry_walk(&w, i, get64(sector_at(r, l1 + i * 8) + i * 8 % SIM_SECTOR)))
+			return false;
+	}
+	return true;
+}
