@@ -233,7 +233,7 @@ def main():
             if path.with_suffix(".o").exists():  # else it is left over from a file that is gone
                 graph.read(path)
     if not graph.frame:
-        sys.exit("no call graph: was it built by gcc?")
+        sys.exit("no call graph: was it built by gcc, without a compiler cache (CCACHE_DISABLE=1)?")
     guilty = list(check(graph))
     print("\n".join(guilty) or f"{len(graph.frame)} functions")
     for size, chain in chains(graph)[:1]:
