@@ -18,6 +18,7 @@ static const char *const op_names[SIM_OP_KINDS] = {
 const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
 
 #define CYCLE_OPS 24
+#define LONG_OPS 3000
 
 static bool coin(struct sim_rng *r) { return sim_below(r, 2) == 0; }
 
@@ -226,6 +227,15 @@ static void draw_ops(struct sim_config *c, uint32_t count, struct sim_rng *r)
 		draw_op(c, &c->ops[i], &s, &sectors, r);
 }
 
+/* So many operations that what grows a little with each of them shows; few power cuts are tried. */
+static void draw_long(struct sim_config *c, struct sim_rng *r)
+{
+	c->cuts = 1;
+	c->all_cuts = 0;
+	c->image.snapshots = 0;
+	draw_ops(c, LONG_OPS, r);
+}
+
 void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overlap, uint32_t ops)
 {
 	struct sim_rng r;
@@ -240,7 +250,10 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 	c->depth = sim_one_in(&r, 3) ? 16 : 1 + sim_below(&r, 16);
 	c->cuts = 1 + sim_below(&r, 8);
 	c->all_cuts = coin(&r) ? 0 : 1 + sim_below(&r, 128);
-	draw_ops(c, ops ? ops : 20 + sim_below(&r, 200), &r);
+	if (sim_one_in(&r, 50) && !ops)
+		draw_long(c, &r);
+	else
+		draw_ops(c, ops ? ops : 20 + sim_below(&r, 200), &r);
 }
 
 void sim_config_cycles(struct sim_config *c, uint32_t cycles)
