@@ -126,6 +126,7 @@ static void tell_lost(const struct sim_run *run)
 void sim_judge(struct sim_run *run)
 {
 	run->tally->images++;
+	sim_sample(run);
 	if (!image_is_right(run)) {
 		lost_shrink(run);
 		image_is_right(run);
@@ -133,6 +134,24 @@ void sim_judge(struct sim_run *run)
 		sim_violation("%s", run->problem);
 	}
 	run->tally->most_leaks = MAX(run->tally->most_leaks, (uint64_t)run->raw.leaks);
+}
+
+/*
+ * The file may not grow for ever. What it needs at most is what it had, the whole guest written anew, and what waits in
+ * quarantine: a quarter of the file, twice that before whoever frees more is made to wait, 64 clusters at least.
+ */
+static void footprint_init(struct sim_run *run)
+{
+	const struct sim_config *c = run->config;
+
+	run->footprint_most = 2 * (run->image.len + c->guest_most) + (UINT64_C(256) << c->image.cluster_bits);
+}
+
+static void footprint_judge(const struct sim_run *run)
+{
+	if (!run->config->device && run->disk->size > run->footprint_most)
+		sim_violation("H41: the file has grown to %" PRIu64 " bytes; %" PRIu64 " are more than enough",
+			run->disk->size, run->footprint_most);
 }
 
 static void judge_cut_kind(struct sim_run *run, enum sim_cut how)
@@ -213,6 +232,7 @@ void sim_judge_settled(struct sim_world *w, void *arg)
 	if (run->disk->changes == run->settled_changes && run->disk->dirty_count == 0)
 		return;
 	run->settled_changes = run->disk->changes;
+	footprint_judge(run);
 	if (judge_all(run))
 		return;
 	for (unsigned i = 0; i < run->config->cuts; i++) {
@@ -271,6 +291,7 @@ void sim_judge_init(struct sim_run *run)
 		sim_model_set(m, s, run->image.holds[s] ? run->image.tags[s] : tag_below(run, s));
 	sim_model_set(m, sim_model_size_register(m), c->image.guest_bytes);
 	snapshots_init(run);
+	footprint_init(run);
 	for (uint32_t s = 1; s < 64; s++)
 		run->header_version[s] = run->disk->durable[s];
 	run->raw.exact = true;

@@ -23,6 +23,11 @@ struct sim_task { /* an operation in flight */
 	uint8_t *buffer;
 };
 
+struct sim_samples {        /* of the images that are judged: sample.c */
+	const char *folder; /* NULL: none are kept */
+	uint64_t one_in, taken;
+};
+
 struct sim_tally { /* over many runs */
 	uint64_t seeds, operations, images, lives, violations;
 	uint64_t flushes, most_leaks;
@@ -30,7 +35,8 @@ struct sim_tally { /* over many runs */
 	uint64_t allocations;                 /* of the last run */
 	uint64_t cuts;                        /* of the power, for good */
 	uint64_t connections, answered, lost; /* of NBD, and requests */
-	uint64_t leaks_early, leaks_late;     /* the most in the first and in the second half of the cuts of a run */
+	struct sim_samples samples;
+	uint64_t leaks_early, leaks_late; /* the most in the first and in the second half of the cuts of a run */
 };
 
 struct sim_run {
@@ -52,11 +58,12 @@ struct sim_run {
 	unsigned in_flight;
 	struct co_queue freed; /* a task has ended */
 	uint32_t next_op, next_id;
-	uint64_t guest_bytes; /* as of the last resize that returned */
-	uint32_t cut_in;      /* events until the power is cut; 0: not planned */
-	bool cut;             /* it was */
-	bool failed_flush;    /* the guest has been told so: nothing succeeds before the image is opened again */
-	bool disturbed;       /* something failed, or the power was cut: clusters may have leaked */
+	uint64_t footprint_most; /* bytes that the file may have, whatever happens */
+	uint64_t guest_bytes;    /* as of the last resize that returned */
+	uint32_t cut_in;         /* events until the power is cut; 0: not planned */
+	bool cut;                /* it was */
+	bool failed_flush;       /* the guest has been told so: nothing succeeds before the image is opened again */
+	bool disturbed;          /* something failed, or the power was cut: clusters may have leaked */
 	uint32_t leaks_before;
 	enum sim_cut how; /* the image that is being judged, for the report */
 	uint64_t settled_changes;
@@ -76,6 +83,9 @@ void sim_judge_settled(struct sim_world *w, void *arg);
 void sim_judge_cut(struct sim_run *run);
 /* After a clean close: nothing is pending, nothing has leaked. */
 void sim_judge_closed(struct sim_run *run);
+
+/* sample.c: keeps the image in disk->found as a file, if it is its turn */
+void sim_sample(struct sim_run *run);
 
 /* life.c */
 void sim_life(struct co *co, void *arg);
