@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench-io [FILE]: random reads of 4 KiB, each line half a second: requests per second, and microseconds of processor
- * time that a request costs the process, kernel and helper threads included. "preadv" is a plain loop, for scale.
- * Without a name it makes a file of 256 MiB in the working directory, and removes it.
+ * bench-io [FILE]: random reads and writes of 4 KiB, each line half a second: requests per second, and microseconds of
+ * processor time that a request costs the process, kernel and helper threads included. "plain" is a loop of system calls,
+ * for scale. Without a name it makes a file of 256 MiB in the working directory, and removes it; a FILE is only read.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 
 struct bench {
 	const char *path;
-	bool direct;
+	bool direct, write;
 	unsigned depth;
 
 	struct io_file *f;
@@ -63,20 +63,29 @@ static uint64_t offset_next(struct bench *b)
 
 static void report(const struct bench *b, const char *engine, uint64_t ns, double cpu)
 {
-	printf("%-8s %-8s %5u %10.0f %10.2f\n", engine, b->direct ? "direct" : "buffered", b->depth,
-		(double)b->requests * 1e9 / (double)ns, cpu * 1e6 / (double)b->requests);
+	printf("%-8s %-6s %-8s %5u %10.0f %10.2f\n", engine, b->write ? "write" : "read",
+		b->direct ? "direct" : "buffered", b->depth, (double)b->requests * 1e9 / (double)ns,
+		cpu * 1e6 / (double)b->requests);
 	fflush(stdout);
 }
 
 /* ---- the engines ---- */
 
-static void reader(struct co *co, void *arg)
+static int request(struct co *co, struct bench *b, void *buf)
+{
+	if (b->write)
+		return io_file_write(co, b->f, offset_next(b), IOV_BUF(buf, BLOCK), 0);
+	return io_file_read(co, b->f, offset_next(b), IOV_BUF(buf, BLOCK));
+}
+
+static void requester(struct co *co, void *arg)
 {
 	struct bench *b = arg;
 	void *buf = io_alloc(BLOCK);
 
+	memset(buf, 1, BLOCK);
 	while (co_now(co) < b->until_ns) {
-		if (io_file_read(co, b->f, offset_next(b), IOV_BUF(buf, BLOCK)) != 0)
+		if (request(co, b, buf) != 0)
 			abort();
 		b->requests++;
 	}
@@ -86,7 +95,8 @@ static void reader(struct co *co, void *arg)
 static void measure(struct co *co, void *arg)
 {
 	struct bench *b = arg;
-	struct io_open how = {.path = b->path, .flags = b->direct ? IO_OPEN_DIRECT : 0};
+	struct io_open how = {
+		.path = b->path, .flags = (b->direct ? IO_OPEN_DIRECT : 0) | (b->write ? IO_OPEN_WRITE : 0)};
 	struct co_group g;
 	uint64_t start;
 	struct err err;
@@ -101,7 +111,7 @@ static void measure(struct co *co, void *arg)
 	cpu = cpu_seconds();
 	b->until_ns = start + RUN_NS;
 	for (unsigned i = 0; i < b->depth; i++) {
-		if (co_group_spawn(&g, "reader", reader, b) != 0)
+		if (co_group_spawn(&g, "requester", requester, b) != 0)
 			abort();
 	}
 	co_group_wait(co, &g);
@@ -125,7 +135,7 @@ static void run_engine(struct bench b, enum io_engine engine)
 
 static void run_plain(struct bench b)
 {
-	int fd = open(b.path, O_RDONLY | O_CLOEXEC | (b.direct ? O_DIRECT : 0));
+	int fd = open(b.path, (b.write ? O_RDWR : O_RDONLY) | O_CLOEXEC | (b.direct ? O_DIRECT : 0));
 	struct iovec v = {.iov_base = io_alloc(BLOCK), .iov_len = BLOCK};
 	uint64_t start = now_ns();
 	double cpu = cpu_seconds();
@@ -133,10 +143,12 @@ static void run_plain(struct bench b)
 	if (fd < 0)
 		die(b.path);
 	for (; now_ns() < start + RUN_NS; b.requests++) {
-		if (preadv(fd, &v, 1, (off_t)offset_next(&b)) != BLOCK)
-			die("preadv");
+		off_t off = (off_t)offset_next(&b);
+
+		if ((b.write ? pwritev(fd, &v, 1, off) : preadv(fd, &v, 1, off)) != BLOCK)
+			die(b.path);
 	}
-	report(&b, "preadv", now_ns() - start, cpu_seconds() - cpu);
+	report(&b, "plain", now_ns() - start, cpu_seconds() - cpu);
 	free(v.iov_base);
 	close(fd);
 }
@@ -177,9 +189,13 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		file_make(path);
-	printf("%-8s %-8s %5s %10s %10s\n", "engine", "cache", "depth", "requests/s", "cpu us");
-	for (unsigned i = 0; i < 4; i++) {
-		struct bench b = {.path = path, .direct = i >= 2, .depth = depths[i % 2], .seed = 88172645463325252ull};
+	printf("%-8s %-6s %-8s %5s %10s %10s\n", "engine", "what", "cache", "depth", "requests/s", "cpu us");
+	for (unsigned i = 0; i < (argc > 1 ? 4 : 8); i++) {
+		struct bench b = {.path = path,
+			.direct = i & 2,
+			.write = i & 4,
+			.depth = depths[i % 2],
+			.seed = 88172645463325252ull};
 
 		b.blocks = file_blocks(path);
 		if (b.depth == 1)
