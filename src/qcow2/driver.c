@@ -169,6 +169,7 @@ static void init_lists(struct qcow2 *q)
 {
 	list_init(&q->l1_making);
 	list_init(&q->commit_waiters);
+	co_mutex_init(&q->rewriting);
 	co_mutex_init(&q->grow_refcounts);
 	co_mutex_init(&q->grow_file);
 	co_queue_init(&q->keeper_wake);

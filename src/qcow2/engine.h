@@ -137,6 +137,7 @@ struct qcow2 {
 	uint64_t next_cluster; /* where the allocator looks first */
 
 	bool header_dirty;
+	struct co_mutex rewriting; /* the header cluster as a whole: rewrite.c; before every other lock of the image */
 	struct qcow2_cache l2_cache, refcount_cache;
 
 	uint64_t file_bytes; /* the file's size */

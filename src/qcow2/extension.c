@@ -101,9 +101,11 @@ enum {
 	SEEN_FEATURES = 1 << 1,
 	SEEN_BITMAPS = 1 << 2,
 	SEEN_CRYPTO = 1 << 3,
-	SEEN_DATA = 1 << 4
+	SEEN_DATA = 1 << 4,
+	SEEN_GAP = 1 << 5,
 };
 
+/* A bit of its own for each type that is known here, else 0. */
 static unsigned known_type(uint32_t type)
 {
 	switch (type) {
@@ -112,6 +114,7 @@ static unsigned known_type(uint32_t type)
 	case QCOW2_EXT_BITMAPS: return SEEN_BITMAPS;
 	case QCOW2_EXT_CRYPTO: return SEEN_CRYPTO;
 	case QCOW2_EXT_DATA_FILE: return SEEN_DATA;
+	case QCOW2_EXT_GAP: return SEEN_GAP;
 	default: return 0;
 	}
 }
@@ -127,6 +130,8 @@ static int extension_parse(const struct qcow2_extension *ext, struct qcow2_heade
 	default: return 0;
 	}
 }
+
+bool qcow2_extension_is_known(uint32_t type) { return known_type(type) != 0; }
 
 int qcow2_extensions_parse(struct qcow2_extensions walk, struct qcow2_header *h, struct err *err)
 {
@@ -213,7 +218,8 @@ int qcow2_extension_put(void *cluster, size_t len, size_t *at, uint32_t type, co
 	return 0;
 }
 
-int qcow2_extension_put_features(void *cluster, size_t len, size_t *at)
+const void *qcow2_feature_names(size_t *bytes)
 {
-	return qcow2_extension_put(cluster, len, at, QCOW2_EXT_FEATURE_NAMES, feature_names, sizeof(feature_names));
+	*bytes = sizeof(feature_names);
+	return feature_names;
 }

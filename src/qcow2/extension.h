@@ -58,6 +58,18 @@ void qcow2_feature_name(struct qcow2_extensions walk, unsigned bit, char name[QC
 /* Appends one at *at, padded, and moves *at. -ENAMETOOLONG: it doesn't fit. */
 int qcow2_extension_put(void *cluster, size_t len, size_t *at, uint32_t type, const void *data, size_t bytes)
 	ATTR_MUST_USE;
-int qcow2_extension_put_features(void *cluster, size_t len, size_t *at) ATTR_MUST_USE;
+/* The feature name table that a new image gets. */
+const void *qcow2_feature_names(size_t *bytes);
+bool qcow2_extension_is_known(uint32_t type);
+
+/* ---- header.c, in parts, for a new image and for layout.c ---- */
+
+size_t qcow2_header_length(const struct qcow2_header *h); /* what the header will have where it is written */
+/* Puts the fields of h over the header that is there; what lies behind those that are known here stays. */
+void qcow2_header_put(const struct qcow2_header *h, uint64_t backing_offset, void *cluster);
+/* Appends those that h and the feature name table (or none) ask for, without an end. -ENAMETOOLONG: no room. */
+int qcow2_header_put_extensions(const struct qcow2_header *h, const void *names, size_t names_bytes, void *cluster,
+	size_t len, size_t *at) ATTR_MUST_USE;
+bool qcow2_header_wants_names(const struct qcow2_header *h); /* a feature name table */
 
 #endif

@@ -310,51 +310,87 @@ void qcow2_header_patch(const struct qcow2_header *h, void *sector)
 	memcpy(sector, &disk, bytes);
 }
 
-static void disk_header_put(const struct qcow2_header *h, uint64_t backing_offset, void *cluster)
+size_t qcow2_header_length(const struct qcow2_header *h)
 {
-	struct qcow2_disk_header disk = {
-		.magic = be32_of(QCOW2_MAGIC),
-		.version = be32_of(h->version),
-		.backing_offset = be64_of(backing_offset),
-		.backing_bytes = be32_of((uint32_t)strlen(h->backing_name)),
-		.cluster_bits = be32_of(h->cluster_bits),
-		.crypt_method = be32_of(h->crypt_method),
-		.refcount_order = be32_of(h->refcount_order),
-		.header_bytes = be32_of(sizeof(disk)),
-		.compression_type = (uint8_t)h->compression_type,
-	};
-
-	changeable_put(h, &disk);
-	memcpy(cluster, &disk, h->version == 2 ? VERSION_2_BYTES : sizeof(disk));
+	if (h->version == 2)
+		return VERSION_2_BYTES;
+	return h->header_bytes >= VERSION_3_BYTES ? h->header_bytes : sizeof(struct qcow2_disk_header);
 }
 
-static int extensions_put(const struct qcow2_header *h, void *cluster, size_t len, size_t *at)
+void qcow2_header_put(const struct qcow2_header *h, uint64_t backing_offset, void *cluster)
+{
+	size_t bytes = MIN(qcow2_header_length(h), sizeof(struct qcow2_disk_header));
+	struct qcow2_disk_header disk = {0};
+
+	memcpy(&disk, cluster, bytes);
+	disk.magic = be32_of(QCOW2_MAGIC);
+	disk.version = be32_of(h->version);
+	disk.backing_offset = be64_of(backing_offset);
+	disk.backing_bytes = be32_of((uint32_t)strlen(h->backing_name));
+	disk.cluster_bits = be32_of(h->cluster_bits);
+	disk.crypt_method = be32_of(h->crypt_method);
+	disk.refcount_order = be32_of(h->refcount_order);
+	disk.header_bytes = be32_of((uint32_t)qcow2_header_length(h));
+	disk.compression_type = (uint8_t)h->compression_type;
+	changeable_put(h, &disk);
+	memcpy(cluster, &disk, bytes);
+}
+
+static int crypto_put(const struct qcow2_header *h, void *cluster, size_t len, size_t *at)
+{
+	struct qcow2_disk_crypto disk = {be64_of(h->crypto.off), be64_of(h->crypto_bytes)};
+
+	return qcow2_extension_put(cluster, len, at, QCOW2_EXT_CRYPTO, &disk, sizeof(disk));
+}
+
+static int bitmaps_put(const struct qcow2_header *h, void *cluster, size_t len, size_t *at)
+{
+	struct qcow2_disk_bitmaps disk = {
+		.bitmaps = be32_of(h->bitmaps),
+		.directory_bytes = be64_of(h->bitmap_directory_bytes),
+		.directory_offset = be64_of(h->bitmap_directory.off),
+	};
+
+	return qcow2_extension_put(cluster, len, at, QCOW2_EXT_BITMAPS, &disk, sizeof(disk));
+}
+
+int qcow2_header_put_extensions(
+	const struct qcow2_header *h, const void *names, size_t names_bytes, void *cluster, size_t len, size_t *at)
 {
 	int ret = 0;
 
 	if (h->backing_format[0])
 		ret = qcow2_extension_put(
 			cluster, len, at, QCOW2_EXT_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
-	if (ret == 0 && h->version == 3 && h->cluster_bits >= FEATURE_NAMES_MIN_CLUSTER_BITS)
-		ret = qcow2_extension_put_features(cluster, len, at);
-	if (ret == 0)
-		ret = qcow2_extension_put(cluster, len, at, QCOW2_EXT_END, NULL, 0);
+	if (ret == 0 && h->data_file[0])
+		ret = qcow2_extension_put(cluster, len, at, QCOW2_EXT_DATA_FILE, h->data_file, strlen(h->data_file));
+	if (ret == 0 && h->crypto_bytes)
+		ret = crypto_put(h, cluster, len, at);
+	if (ret == 0 && names_bytes)
+		ret = qcow2_extension_put(cluster, len, at, QCOW2_EXT_FEATURE_NAMES, names, names_bytes);
+	if (ret == 0 && h->bitmaps)
+		ret = bitmaps_put(h, cluster, len, at);
 	return ret;
+}
+
+bool qcow2_header_wants_names(const struct qcow2_header *h)
+{
+	return h->version == 3 && h->cluster_bits >= FEATURE_NAMES_MIN_CLUSTER_BITS;
 }
 
 int qcow2_header_format(const struct qcow2_header *h, void *cluster, size_t len, struct err *err)
 {
-	size_t at = h->version == 2 ? VERSION_2_BYTES : sizeof(struct qcow2_disk_header);
-	size_t name = strlen(h->backing_name);
+	size_t at = qcow2_header_length(h), name = strlen(h->backing_name), names_bytes = 0;
+	const void *names = qcow2_header_wants_names(h) ? qcow2_feature_names(&names_bytes) : NULL;
 
 	assert(len == (size_t)1 << h->cluster_bits);
-	assert(h->crypt_method == QCOW2_CRYPT_NONE && h->bitmaps == 0 && !h->data_file[0]);
 	memset(cluster, 0, len);
-	if (extensions_put(h, cluster, len, &at) < 0 || name > len - at)
+	if (qcow2_header_put_extensions(h, names, names_bytes, cluster, len, &at) < 0 ||
+		qcow2_extension_put(cluster, len, &at, QCOW2_EXT_END, NULL, 0) < 0 || name > len - at)
 		return err_set(err, -ENAMETOOLONG,
 			"the backing file's name and format don't fit in a header of %zu bytes; a larger cluster size gives more room",
 			len);
 	memcpy((char *)cluster + at, h->backing_name, name);
-	disk_header_put(h, name ? at : 0, cluster);
+	qcow2_header_put(h, name ? at : 0, cluster);
 	return 0;
 }

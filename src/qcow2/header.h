@@ -43,6 +43,8 @@ enum { /* header extension types */
 	QCOW2_EXT_BITMAPS = 0x23852875,
 	QCOW2_EXT_CRYPTO = 0x0537be77,
 	QCOW2_EXT_DATA_FILE = 0x44415441,
+	QCOW2_EXT_GAP =
+		0x43724770, /* means nothing: it keeps what lies behind apart from what lay there before (layout.c) */
 };
 
 struct qcow2_disk_header { /* as it lies on disk */
@@ -107,8 +109,7 @@ int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struc
 int qcow2_header_check_features(
 	const struct qcow2_header *h, uint64_t known, const void *bytes, size_t len, struct err *err) ATTR_MUST_USE;
 
-/* Writes a whole new header cluster for h: header, extensions (backing format, feature names), backing name.
- * -ENAMETOOLONG: it doesn't fit. */
+/* Writes a whole new header cluster for h: header, extensions, backing name. -ENAMETOOLONG: it doesn't fit. */
 int qcow2_header_format(const struct qcow2_header *h, void *cluster, size_t len, struct err *err) ATTR_MUST_USE;
 
 /* Puts the fields of h that may change while an image is in use (size, L1, refcount table, snapshots, features) into an
