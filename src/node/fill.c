@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Copy-on-write: what is written to reserved space. A reservation is whole clusters, a write may begin and end inside of
- * them; what is left of it, the head and the tail, gets the content that the disk has there now, as it is still mapped.
+ * Copy-on-write: what is written to reserved space. A reservation is whole subclusters, and more of them than the
+ * write asked for where a host cluster is replaced; what is left of it, the head and the tail, gets the content that the
+ * disk has there now, as it is still mapped.
  *
  *       | head |        from        | tail |
  *       ^ res->guest                       ^ res->guest + res->len
@@ -26,7 +27,7 @@ struct fill {
 /* Bytes past the end of the disk aren't anybody's, and zero. */
 static int edge_needed(struct co *co, struct node *n, const struct fill *f, uint64_t off, uint64_t *len)
 {
-	bool zero = MUTANT(7);
+	bool zero = MUTANT(7) || (MUTANT(74) && n->subcluster < n->cluster);
 	int err = 0;
 
 	if (f->res->zeroed && *len > 0)

@@ -106,7 +106,7 @@ enum node_kind {
 struct node_extent {
 	enum node_kind kind;
 	bool in_place; /* DATA: a write may change it where it lies */
-	bool has_host; /* `host` is meant: always for DATA, for ZERO where space is kept */
+	bool has_host; /* `host` is meant: always for DATA, else where space is kept */
 	struct host host;
 	uint64_t len; /* bytes from the asked address on, contiguous and alike; at least 1 and at most what was asked */
 };
@@ -116,7 +116,7 @@ struct node_reservation {
 	struct host host;
 	uint64_t len;
 	bool zeroed; /* the host space is known to read as zeros: zeros need not be written */
-	bool reused; /* the guest range had this space already (a zero cluster that keeps it) */
+	bool reused; /* the guest range had this space already, without data in it */
 };
 
 enum node_unmap {
@@ -147,8 +147,9 @@ struct node_ops {
 	void (*changing)(struct node *n, uint64_t off, uint64_t len);
 
 	/* Formats; at and len are whole subclusters, and the caller holds the range lock of the clusters that they lie in from
-	 * reserve to publish or cancel. reserve may give less than asked, at least a subcluster. What was there is still mapped
-	 * until publish, which replaces it; cancel gives the space back, which may have been written to, also after a publish
+	 * reserve to publish or cancel. reserve may give less than asked, at least the first subcluster, and more: other
+	 * subclusters of these clusters, around it, which must be filled as well. What was there is still mapped until publish,
+	 * which replaces it; cancel gives the space back, which may have been written to, also after a publish
 	 * that failed. unmap returns -ENOTSUP where the format can't say it; with len 0 it only tells that, for the cluster at
 	 * `at`. */
 	int (*reserve)(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out);

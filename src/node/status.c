@@ -37,7 +37,7 @@ static void describe(const struct node_run *run, bool follow, struct node_status
 		.zero = reads_zero(run, follow),
 		.allocated = run->at.kind != NODE_UNALLOCATED,
 		.depth = run->depth,
-		.has_host = run->at.kind != NODE_UNALLOCATED && run->at.kind != NODE_ENCODED && run->at.has_host,
+		.has_host = run->at.kind != NODE_ENCODED && run->at.has_host,
 		.holder = run->layer,
 		.compressed = run->at.kind == NODE_ENCODED,
 	};

@@ -60,6 +60,16 @@ static int write_in_place(struct co *co, struct node *n, uint64_t off, struct io
 	return err;
 }
 
+/* Some of what was asked for, from its first subcluster on, and maybe more of its clusters. */
+static bool is_reserved(const struct node *n, const struct node_reservation *res, uint64_t first, uint64_t len)
+{
+	uint64_t end = res->guest.off + res->len;
+
+	return is_aligned(res->guest.off, n->subcluster) && is_aligned(res->len, n->subcluster) &&
+		res->guest.off <= first && end > first && res->guest.off >= align_down(first, n->cluster) &&
+		end <= align_up(first + len, n->cluster);
+}
+
 /* Reserves, fills, publishes. The clusters of [off, off + run) are locked, and not in place. */
 static int write_reserved(struct co *co, struct node *n, struct node_range *lock, uint64_t off, struct iov from,
 	uint64_t run, size_t *done)
@@ -71,8 +81,7 @@ static int write_reserved(struct co *co, struct node *n, struct node_range *lock
 
 	if (err != 0)
 		return err;
-	assert(res.guest.off == first && res.len >= n->subcluster && res.len <= len);
-	assert(is_aligned(res.len, n->subcluster));
+	assert(is_reserved(n, &res, first, len));
 	*done = MIN(from.len, res.guest.off + res.len - off);
 	err = node_fill(co, n, &res, off, iov_slice(from, 0, *done));
 	if (MUTANT(13))
