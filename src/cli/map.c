@@ -103,13 +103,28 @@ static bool continues(const struct range *r, const struct node_status *next)
 		(!next->has_host || r->is.host.off + r->length == next->host.off);
 }
 
-/* Where a backing file is too short to answer, it is the layer above that answers, as qemu-img has it. */
+/* Where a backing file is too short to answer, it is the layer above that answers, as qemu-img has it: that may keep space
+ * there. */
+static int status_above(struct co *co, struct node *n, uint64_t at, struct node_status *out)
+{
+	struct node_status above;
+	int ret;
+
+	for (out->depth--; n->backing != out->holder;)
+		n = n->backing;
+	ret = node_status(co, n, at, out->len, false, &above);
+	above.depth = out->depth;
+	above.zero = true;
+	*out = above;
+	return ret;
+}
+
 static int status_get(struct co *co, struct node *n, uint64_t at, uint64_t len, struct node_status *out)
 {
 	int ret = node_status(co, n, at, len, true, out);
 
 	if (ret == 0 && !out->allocated && out->depth > 0 && at >= out->holder->size)
-		out->depth--;
+		ret = status_above(co, n, at, out);
 	return ret;
 }
 
