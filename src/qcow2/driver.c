@@ -9,7 +9,8 @@
 #include "base/cleanup.h"
 #include "qcow2/engine.h"
 
-#define FEATURES_KNOWN (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION)
+#define FEATURES_KNOWN                                                                                                 \
+	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTENDED_L2)
 
 int qcow2_corrupt(struct co *co, struct qcow2 *q)
 {
@@ -148,7 +149,8 @@ static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_
 	q->cluster_bits = h->cluster_bits;
 	q->cluster_bytes = 1u << h->cluster_bits;
 	q->unit_bytes = MAX(QCOW2_SECTOR, file->align);
-	q->l2_entry_bytes = 8;
+	q->subclusters = h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ? QCOW2_SUBCLUSTERS : 1;
+	q->l2_entry_bytes = q->subclusters > 1 ? 16 : 8;
 	q->l2_entries = q->cluster_bytes / q->l2_entry_bytes;
 	q->block_refcounts = (uint64_t)q->cluster_bytes * 8 >> h->refcount_order;
 	q->file_bytes = file->size;
@@ -161,6 +163,7 @@ static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_
 	q->node.align = 1;
 	q->node.mem_align = 1;
 	q->node.cluster = q->cluster_bytes;
+	q->node.subcluster = q->cluster_bytes / q->subclusters;
 	q->node.read_only = !o->write;
 	memcpy(q->node.name, file->name, sizeof(q->node.name));
 }

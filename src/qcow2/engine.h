@@ -33,6 +33,7 @@
 #define QCOW2_ZERO UINT64_C(1)
 #define QCOW2_L1_RESERVED UINT64_C(0x7f000000000001ff)
 #define QCOW2_L2_RESERVED UINT64_C(0x3f000000000001fe)
+#define QCOW2_SUBCLUSTERS 32u         /* of a cluster with an extended L2 entry */
 #define QCOW2_UNPUBLISHED UINT64_C(1) /* in the refcount table in memory: see refblock.c */
 
 #define QCOW2_DEFAULT_L2_CACHE (UINT64_C(32) << 20)
@@ -124,6 +125,7 @@ struct qcow2 {
 	uint32_t unit_bytes;
 	uint32_t l2_entries; /* of one L2 table */
 	uint32_t l2_entry_bytes;
+	uint32_t subclusters;     /* of one cluster: 32 with extended L2 entries, else 1; node.subcluster bytes each */
 	uint64_t block_refcounts; /* refcounts in one block */
 
 	struct qcow2_table l1;
@@ -213,19 +215,42 @@ static inline uint32_t qcow2_l2_slice_entries(const struct qcow2 *q)
 
 /* ---- entry.c ---- */
 
-uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index);
-void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t entry);
+/*
+ * What an L2 entry says, for both kinds: without extended L2 entries a cluster is one subcluster. A subcluster whose bit is
+ * in neither set is unallocated; none is in both.
+ */
+struct qcow2_entry {
+	uint64_t descriptor; /* as on disk, less the zero flag of a standard cluster */
+	uint32_t data;       /* these subclusters lie in the host cluster */
+	uint32_t zero;       /* these read zeros */
+};
+
+struct qcow2_entry qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index);
+void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, struct qcow2_entry e);
 /* Whether the entry is one that an image of this version and file size may hold. */
-bool qcow2_l2_entry_valid(const struct qcow2 *q, uint64_t entry);
+bool qcow2_l2_entry_valid(const struct qcow2 *q, struct qcow2_entry e);
+/* Those of the cluster at guest address `cluster` that lie in [from, to), which are bounds of subclusters. */
+uint32_t qcow2_subclusters(const struct qcow2 *q, uint64_t cluster, uint64_t from, uint64_t to);
+
+static inline bool qcow2_entry_is_compressed(struct qcow2_entry e) { return e.descriptor & QCOW2_COMPRESSED; }
+/* The rest is about standard clusters. */
+static inline bool qcow2_entry_has_host(struct qcow2_entry e) { return e.descriptor & QCOW2_OFFSET_MASK; }
+static inline uint64_t qcow2_entry_host(struct qcow2_entry e) { return e.descriptor & QCOW2_OFFSET_MASK; }
+/* It has a host cluster that nobody shares: any part of it may be written. */
+static inline bool qcow2_entry_is_own(struct qcow2_entry e)
+{
+	return !qcow2_entry_is_compressed(e) && (e.descriptor & QCOW2_COPIED) && qcow2_entry_has_host(e);
+}
+
 bool qcow2_offset_valid(const struct qcow2 *q, uint64_t offset); /* of a whole cluster */
 
 struct qcow2_span {
 	uint64_t host, bytes;
 };
-/* What the entry names in the image's file; none: bytes is 0. */
-struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t entry);
+/* What the entry with this descriptor names in the image's file; none: bytes is 0. */
+struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t descriptor);
 /* The clusters that hold it: the entry takes one reference to each of them. */
-struct qcow2_span qcow2_entry_span(const struct qcow2 *q, uint64_t entry);
+struct qcow2_span qcow2_entry_span(const struct qcow2 *q, uint64_t descriptor);
 
 /* ---- refcount.c ---- */
 
@@ -298,8 +323,8 @@ int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATT
 
 /* ---- map.c, write.c, unmap.c, resize.c: the driver's answers ---- */
 
-/* An L2 entry has just been replaced in memory: what it named loses its references. */
-void qcow2_entry_free(struct qcow2 *q, uint64_t entry);
+/* An L2 entry with this descriptor has just been replaced in memory: what it named loses its references. */
+void qcow2_entry_free(struct qcow2 *q, uint64_t descriptor);
 
 int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out) ATTR_MUST_USE;
 int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)

@@ -1,48 +1,76 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where is this guest range? The answer to the node layer: a run of L2 entries that continue each other.
- * Source: docs/interop/qcow2.rst, "Cluster mapping".
+ * Where is this guest range? The answer to the node layer: a run of subclusters that are alike, across L2
+ * entries that continue each other. Source: docs/interop/qcow2.rst, "Cluster mapping" and "Extended L2 Entries".
  */
 #include <errno.h>
 
 #include "qcow2/engine.h"
 
-static void classify(uint64_t entry, uint64_t in_cluster, struct node_extent *out)
+static enum node_kind kind_of(struct qcow2_entry e, unsigned sub)
 {
-	uint64_t offset = entry & QCOW2_OFFSET_MASK;
-
-	*out = (struct node_extent){.kind = NODE_UNALLOCATED};
-	if (entry & QCOW2_COMPRESSED) {
-		out->kind = NODE_ENCODED;
-		return;
-	}
-	if (entry & QCOW2_ZERO)
-		out->kind = NODE_ZERO;
-	else if (offset)
-		out->kind = NODE_DATA;
-	out->has_host = offset != 0;
-	out->host.off = offset ? offset + in_cluster : 0;
-	out->in_place = out->kind == NODE_DATA && (entry & QCOW2_COPIED);
+	if (qcow2_entry_is_compressed(e))
+		return NODE_ENCODED;
+	if (e.data >> sub & 1)
+		return NODE_DATA;
+	return e.zero >> sub & 1 ? NODE_ZERO : NODE_UNALLOCATED;
 }
 
-/* How many entries from index on say the same as the first, each one cluster further in the file where they have one. */
-static uint64_t run_length(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t want)
+static void classify(struct qcow2_entry e, unsigned sub, uint64_t in_cluster, struct node_extent *out)
 {
-	uint64_t first = qcow2_l2_entry(q, s, index);
-	uint64_t step = first & QCOW2_OFFSET_MASK ? q->cluster_bytes : 0;
-	uint64_t n = 1;
+	*out = (struct node_extent){.kind = kind_of(e, sub)};
+	if (out->kind == NODE_ENCODED || !qcow2_entry_has_host(e))
+		return;
+	out->has_host = true;
+	out->host.off = qcow2_entry_host(e) + in_cluster;
+	out->in_place = out->kind == NODE_DATA && qcow2_entry_is_own(e);
+}
 
-	if (first & QCOW2_COMPRESSED)
-		return 1;
-	for (; n < want && index + n < qcow2_l2_slice_entries(q); n++) {
-		uint64_t entry = qcow2_l2_entry(q, s, index + (uint32_t)n);
+/* How many of the entry's subclusters, from this one on, are of its kind. */
+static unsigned alike_in_entry(const struct qcow2 *q, struct qcow2_entry e, unsigned sub)
+{
+	uint32_t data = e.data ^ (e.data >> sub & 1 ? UINT32_MAX : 0),
+		 zero = e.zero ^ (e.zero >> sub & 1 ? UINT32_MAX : 0);
+	uint32_t others = (data | zero) >> sub;
+	unsigned most = q->subclusters - sub;
 
-		if (MUTANT(42) && ((entry ^ (first + n * step)) & QCOW2_OFFSET_MASK) == 0)
-			continue;
-		if (entry != first + n * step || !qcow2_l2_entry_valid(q, entry))
+	if (!others || (MUTANT(42) && q->subclusters > 1))
+		return most;
+	return MIN((unsigned)__builtin_ctz(others), most);
+}
+
+/* Whether the entry that is n behind the first begins as that one ends: alike, and n clusters further in the file where
+ * there is space at all. */
+static bool continues(const struct qcow2 *q, struct qcow2_entry first, struct qcow2_entry e, uint64_t n)
+{
+	uint64_t step = qcow2_entry_has_host(first) ? q->cluster_bytes : 0;
+
+	if (MUTANT(42) && ((e.descriptor ^ (first.descriptor + n * step)) & QCOW2_OFFSET_MASK) == 0)
+		return true;
+	return e.descriptor == first.descriptor + n * step && kind_of(e, 0) == kind_of(first, q->subclusters - 1) &&
+		qcow2_l2_entry_valid(q, e);
+}
+
+/* How many subclusters, from that one of the entry on, are alike, each one further in the file where they have space. */
+static uint64_t run_length(
+	const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, unsigned sub, uint64_t want)
+{
+	struct qcow2_entry first = qcow2_l2_entry(q, s, index);
+	uint64_t run = alike_in_entry(q, first, sub);
+
+	if (qcow2_entry_is_compressed(first))
+		return run;
+	for (uint32_t n = 1; run < want && sub + run == (uint64_t)n * q->subclusters; n++) {
+		struct qcow2_entry e;
+
+		if (index + n >= qcow2_l2_slice_entries(q))
 			break;
+		e = qcow2_l2_entry(q, s, index + n);
+		if (!continues(q, first, e, n))
+			break;
+		run += alike_in_entry(q, e, 0);
 	}
-	return n;
+	return run;
 }
 
 /* Bytes from guest on, at most len, for which there is no L2 table. */
@@ -59,9 +87,10 @@ static uint64_t run_without_table(const struct qcow2 *q, uint64_t guest, uint64_
 int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out)
 {
 	struct qcow2 *q = qcow2_of(n);
-	uint64_t in_cluster = at.off & (q->cluster_bytes - 1);
+	uint64_t in_cluster = at.off & (q->cluster_bytes - 1), in_sub = at.off & (n->subcluster - 1);
+	unsigned sub = (unsigned)(in_cluster / n->subcluster);
 	struct qcow2_slice *s;
-	uint64_t clusters;
+	uint64_t run;
 	uint32_t index;
 	int rc = qcow2_l2_get(co, q, at.off, &s, &index);
 
@@ -73,8 +102,8 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 	}
 	if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index)))
 		return qcow2_corrupt(co, q);
-	classify(qcow2_l2_entry(q, s, index), in_cluster, out);
-	clusters = run_length(q, s, index, div_round_up(in_cluster + len, q->cluster_bytes));
-	out->len = MIN(len, (clusters << q->cluster_bits) - in_cluster);
+	classify(qcow2_l2_entry(q, s, index), sub, in_cluster, out);
+	run = run_length(q, s, index, sub, div_round_up(in_sub + len, n->subcluster));
+	out->len = MIN(len, run * n->subcluster - in_sub);
 	return 0;
 }

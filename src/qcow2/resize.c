@@ -3,7 +3,7 @@
  * Growing the guest disk (crash-safety G14, O18). The new space reads zeros, over a longer backing file too:
  *
  *     a larger L1 table, if one is needed: its content, barrier, the header (O4); the disk has its old size still
- *     zeros behind the old end: the rest of its last cluster, and zero marks where the backing file would show
+ *     zeros behind the old end: the rest of its last subcluster, and zero marks where the backing file would show
  *     a commit
  *     the size in the header, by one sector's write; a commit
  */
@@ -40,39 +40,75 @@ static int grow_l1(struct co *co, struct qcow2 *q, uint64_t entries)
 	return 0;
 }
 
-/* The first bytes of a cluster as they read now. The caller is inside the node, so it asks the children itself. */
-static int read_head(
-	struct co *co, struct qcow2 *q, const struct node_extent *e, uint64_t guest, void *to, uint64_t bytes)
+/* The caller is inside the node, so it asks the children itself. Into zeros: what is beyond the child's end stays so. */
+static int read_child(struct co *co, struct node *child, uint64_t off, void *to, uint64_t bytes)
 {
-	if (bytes == 0 || e->kind == NODE_ZERO)
+	if (off >= child->size)
 		return 0;
-	if (e->kind == NODE_DATA)
-		return node_read(co, q->node.file, e->host.off, IOV_BUF(to, bytes));
-	if (e->kind == NODE_ENCODED)
-		return -ENOTSUP;
-	if (!q->node.backing || guest >= q->node.backing->size)
-		return 0;
-	return node_read(co, q->node.backing, guest, IOV_BUF(to, MIN(bytes, q->node.backing->size - guest)));
+	return node_read(co, child, off, IOV_BUF(to, MIN(bytes, child->size - off)));
 }
 
-/* The cluster at guest: its first `keep` bytes stay as they are, behind them it reads zeros, from space of its own. What is
- * in place already (the tail of the disk, or what a resize that was cut off left behind its end) is zeroed there. */
-static int rewrite_cluster(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t keep, void *buffer)
+static int read_extent(struct co *co, struct qcow2 *q, const struct node_extent *e, uint64_t guest, void *to)
 {
-	struct node_reservation res;
-	struct node_extent e;
-	int rc = qcow2_map(co, &q->node, (struct guest){guest}, q->cluster_bytes, &e);
+	switch (e->kind) {
+	case NODE_ZERO: return 0;
+	case NODE_DATA: return read_child(co, q->node.file, e->host.off, to, e->len);
+	case NODE_UNALLOCATED: return q->node.backing ? read_child(co, q->node.backing, guest, to, e->len) : 0;
+	case NODE_ENCODED: break;
+	}
+	return -ENOTSUP;
+}
+
+/* Guest bytes as they read now, into a buffer of zeros. */
+static int read_now(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t bytes, char *to)
+{
+	int rc = 0;
+
+	while (!rc && bytes > 0) {
+		struct node_extent e;
+
+		rc = qcow2_map(co, &q->node, (struct guest){guest}, bytes, &e);
+		if (!rc)
+			rc = read_extent(co, q, &e, guest, to);
+		if (!rc) {
+			guest += e.len;
+			bytes -= e.len;
+			to += e.len;
+		}
+	}
+	return rc;
+}
+
+/* The content of a reservation: what is there now, of what lies before guest address `end`; zeros behind it. */
+static int fill_reserved(struct co *co, struct qcow2 *q, const struct node_reservation *res, uint64_t end, void *buffer)
+{
+	uint64_t keep = end > res->guest.off ? MIN(end - res->guest.off, res->len) : 0;
+	int rc;
 
 	memset(buffer, 0, q->cluster_bytes);
-	if (!rc && e.in_place)
-		return node_write(co, q->node.file, e.host.off + keep, IOV_BUF(buffer, q->cluster_bytes - keep), 0);
+	rc = read_now(co, q, res->guest.off, keep, buffer);
+	return rc ? rc : node_write(co, q->node.file, res->host.off, IOV_BUF(buffer, res->len), 0);
+}
+
+/* The subcluster at guest reads zeros from guest address `end` on, from space of its own. What is in place already (the tail
+ * of the disk, or what a resize that was cut off left behind its end) is zeroed there. */
+static int rewrite_subcluster(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t end, void *buffer)
+{
+	uint64_t unit = q->node.subcluster, keep = end - guest;
+	struct node_reservation res;
+	struct node_extent e;
+	int rc = qcow2_map(co, &q->node, (struct guest){guest}, unit, &e);
+
+	memset(buffer, 0, unit);
+	if (!rc && e.in_place) {
+		rc = qcow2_file_reach(co, q, e.host.off + unit);
+		return rc ? rc : node_write(co, q->node.file, e.host.off + keep, IOV_BUF(buffer, unit - keep), 0);
+	}
 	if (!rc)
-		rc = read_head(co, q, &e, guest, buffer, keep);
-	if (!rc)
-		rc = qcow2_reserve(co, &q->node, (struct guest){guest}, q->cluster_bytes, &res);
+		rc = qcow2_reserve(co, &q->node, (struct guest){guest}, unit, &res);
 	if (rc)
 		return rc;
-	rc = node_write(co, q->node.file, res.host.off, IOV_BUF(buffer, q->cluster_bytes), 0);
+	rc = fill_reserved(co, q, &res, end, buffer);
 	if (!rc)
 		rc = qcow2_publish(co, &q->node, &res);
 	if (rc)
@@ -85,23 +121,23 @@ static bool backing_shows(const struct qcow2 *q, uint64_t from)
 	return q->node.backing && q->node.backing->size > from;
 }
 
-/* The cluster that holds the old end reads zeros behind it. */
+/* The subcluster that holds the old end reads zeros behind it. */
 static int zero_tail(struct co *co, struct qcow2 *q, void *buffer)
 {
-	uint64_t end = q->node.size, keep = end & (q->cluster_bytes - 1);
+	uint64_t end = q->node.size, next = align_up(end, q->node.subcluster);
 	struct node_extent e;
 	int rc;
 
-	if (keep == 0)
+	if (end == next)
 		return 0;
-	rc = qcow2_map(co, &q->node, (struct guest){end}, q->cluster_bytes - keep, &e);
+	rc = qcow2_map(co, &q->node, (struct guest){end}, next - end, &e);
 	if (rc || e.kind == NODE_ZERO || (e.kind == NODE_UNALLOCATED && !backing_shows(q, end)))
 		return rc;
-	return rewrite_cluster(co, q, end - keep, keep, buffer);
+	return rewrite_subcluster(co, q, next - q->node.subcluster, end, buffer);
 }
 
-/* Whole clusters in [from, to) read zeros; version 2 has no zero mark, so they are written where the backing file shows. */
-static int zero_clusters(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to, void *buffer)
+/* Whole subclusters in [from, to) read zeros; version 2 has no zero mark, so they are written where the backing file shows. */
+static int zero_subclusters(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to, void *buffer)
 {
 	int rc = 0;
 
@@ -110,8 +146,8 @@ static int zero_clusters(struct co *co, struct qcow2 *q, uint64_t from, uint64_t
 	if (rc != -ENOTSUP)
 		return rc;
 	rc = 0;
-	for (uint64_t at = from; !rc && at < to && backing_shows(q, at); at += q->cluster_bytes)
-		rc = rewrite_cluster(co, q, at, 0, buffer);
+	for (uint64_t at = from; !rc && at < to && backing_shows(q, at); at += q->node.subcluster)
+		rc = rewrite_subcluster(co, q, at, at, buffer);
 	return rc;
 }
 
@@ -124,8 +160,8 @@ static int zero_new_space(struct co *co, struct qcow2 *q, uint64_t size)
 		return rc;
 	rc = zero_tail(co, q, buffer);
 	if (!rc)
-		rc = zero_clusters(
-			co, q, align_up(q->node.size, q->cluster_bytes), align_up(size, q->cluster_bytes), buffer);
+		rc = zero_subclusters(
+			co, q, align_up(q->node.size, q->node.subcluster), align_up(size, q->cluster_bytes), buffer);
 	node_buffer_put(&q->node, buffer, q->cluster_bytes);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whole clusters that read zeros from now on.
+ * Whole subclusters that read zeros from now on.
  *
  *                        keep the space              may free            version 2
  *     nothing            nothing, or zero mark       the same            nothing; over a backing file: can't
@@ -8,8 +8,9 @@
  *     data, shared       zero mark, one ref less     the same            the same
  *     zero, with space   nothing                     zero mark, freed    -
  *
- * "zero mark" is the plain zero cluster; where nothing is mapped and no backing file reaches, there is nothing to do.
- * Version 2 has no zero mark: -ENOTSUP lets the node layer write zeros, or drop a discard (crash-safety G8, G9).
+ * "zero mark" is the zero flag, or the subcluster's zero bit; where nothing is mapped and no backing file reaches, there is
+ * nothing to do. A host cluster is freed when none of its subclusters has data any more. Version 2 has no zero mark:
+ * -ENOTSUP lets the node layer write zeros, or drop a discard (crash-safety G8, G9).
  */
 #include <errno.h>
 
@@ -20,46 +21,59 @@ static bool backing_covers(const struct qcow2 *q, uint64_t guest)
 	return q->node.backing && guest < q->node.backing->size;
 }
 
-/* What the entry becomes; *freed tells whether it loses its host cluster. -ENOTSUP: it can't be said. */
-static int unmapped_entry(
-	const struct qcow2 *q, uint64_t guest, uint64_t entry, enum node_unmap how, uint64_t *to, bool *freed)
-{
-	bool has_host = entry & QCOW2_OFFSET_MASK, own = entry & QCOW2_COPIED;
-	bool keep = how == NODE_UNMAP_KEEP && has_host && own;
+static bool is_nothing(struct qcow2_entry e) { return !e.descriptor && !e.zero; }
 
-	if (entry & QCOW2_COMPRESSED)
+/* What the entry becomes when these subclusters, the first of them at guest, are unmapped; *freed tells whether it loses
+ * its host cluster. -ENOTSUP: it can't be said. */
+static int unmapped_entry(const struct qcow2 *q, uint64_t guest, struct qcow2_entry e, uint32_t mask,
+	enum node_unmap how, struct qcow2_entry *to, bool *freed)
+{
+	bool keep = how == NODE_UNMAP_KEEP && qcow2_entry_is_own(e);
+
+	if (qcow2_entry_is_compressed(e))
 		return -ENOTSUP;
-	*freed = has_host && !keep;
-	*to = entry;
-	if (entry == 0 && !backing_covers(q, guest))
+	*to = e;
+	to->data &= ~mask;
+	*freed = qcow2_entry_has_host(e) && !keep && (!to->data || MUTANT(73));
+	if (*freed && !to->data)
+		to->descriptor = 0;
+	if (is_nothing(e) && !backing_covers(q, guest))
 		return 0;
-	if (q->header.version < 3) {
-		*to = 0;
+	if (q->header.version < 3)
 		return keep || backing_covers(q, guest) ? -ENOTSUP : 0;
-	}
-	*to = keep ? entry | QCOW2_ZERO : MUTANT(43) ? 0 : QCOW2_ZERO;
+	if (keep || !MUTANT(43))
+		to->zero |= mask;
 	return 0;
 }
 
-/* The entries of one slice, from guest on. First a look whether all of them can be changed, so that it's all or nothing. */
-static int unmap_slice(
-	struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t guest, uint64_t n, enum node_unmap how)
+static void change_entry(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, struct qcow2_entry to, bool freed)
 {
-	uint64_t to;
-	bool freed;
+	struct qcow2_entry e = qcow2_l2_entry(q, s, index);
+
+	if (freed)
+		qcow2_entry_free(q, e.descriptor);
+	if (to.descriptor != e.descriptor || to.data != e.data || to.zero != e.zero)
+		qcow2_l2_set(q, s, index, to);
+}
+
+/* [from, to), which lies in one slice. First a look whether all of it can be changed, so that it's all or nothing. */
+static int unmap_slice(
+	struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t from, uint64_t to, enum node_unmap how)
+{
+	uint64_t first = align_down(from, q->cluster_bytes), n = div_round_up(to - first, q->cluster_bytes);
 	int rc = qcow2_free_prepare(q, n);
 
-	for (uint64_t i = 0; !rc && i < n; i++)
-		rc = unmapped_entry(
-			q, guest + (i << q->cluster_bits), qcow2_l2_entry(q, s, index + (uint32_t)i), how, &to, &freed);
-	for (uint64_t i = 0; !rc && i < n; i++) {
-		uint64_t entry = qcow2_l2_entry(q, s, index + (uint32_t)i);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; !rc && i < n; i++) {
+			uint64_t guest = first + ((uint64_t)i << q->cluster_bits);
+			struct qcow2_entry e;
+			bool freed;
 
-		rc = unmapped_entry(q, guest + (i << q->cluster_bits), entry, how, &to, &freed);
-		if (freed)
-			qcow2_entry_free(q, entry);
-		if (to != entry)
-			qcow2_l2_set(q, s, index + (uint32_t)i, to);
+			rc = unmapped_entry(q, MAX(guest, from), qcow2_l2_entry(q, s, index + i),
+				qcow2_subclusters(q, guest, from, to), how, &e, &freed);
+			if (!rc && pass == 1)
+				change_entry(q, s, index + i, e, freed);
+		}
 	}
 	return rc;
 }
@@ -89,7 +103,7 @@ static int unmap_slices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 		if (!rc)
 			rc = slice_to_unmap(co, q, guest, &s, &index);
 		if (!rc && s)
-			rc = unmap_slice(q, s, index, guest, div_round_up(end - guest, q->cluster_bytes), how);
+			rc = unmap_slice(q, s, index, guest, end, how);
 		if (rc)
 			return rc;
 		guest = end;

@@ -3,9 +3,14 @@
  * Host space for a guest range, and its linking. The node layer holds the range lock of these clusters from reserve to
  * publish or cancel, so their entries don't change in between; the slice may come and go.
  *
- *     reserve    a zero cluster of our own that keeps its space is taken as it is; else fresh clusters, refcount 1 in memory
+ *     reserve    space of our own that holds no data yet (zero, or unallocated subclusters) is taken as it is; else fresh
+ *                clusters, refcount 1 in memory
  *     (the node layer writes the content)
  *     publish    the entries, in memory; what they replace goes into quarantine
+ *
+ * A fresh cluster replaces the old one as a whole. So where the old one is shared and has data in other subclusters, the
+ * reservation is wider than asked: from the first to the last of them, for the node layer to copy. What lies outside of a
+ * reservation stays zero or unallocated, and is never read from the host cluster.
  *
  * The commit writes entry and refcount in the right order (commit.c).
  */
@@ -13,40 +18,79 @@
 
 #include "qcow2/engine.h"
 
-/* An entry whose space may be written as it is, though it reads zeros now. */
-static bool is_own_zero(uint64_t entry)
+/* What of the entry's host cluster must be copied when another one takes its place. */
+static uint32_t to_copy(struct qcow2_entry e) { return qcow2_entry_is_own(e) || MUTANT(72) ? 0 : e.data; }
+
+/* Whether entry e, n behind the first, can be given space together with it: adjacent space of our own, or fresh space. */
+static bool goes_with(const struct qcow2 *q, struct qcow2_entry first, struct qcow2_entry e, uint64_t n)
 {
-	return (entry & QCOW2_ZERO) && (entry & QCOW2_COPIED) && (entry & QCOW2_OFFSET_MASK);
+	if (qcow2_entry_is_compressed(e))
+		return false;
+	if (qcow2_entry_is_own(first))
+		return e.descriptor == first.descriptor + n * q->cluster_bytes;
+	return !qcow2_entry_is_own(e) || (MUTANT(32) && e.data);
 }
 
-static bool is_in_place(uint64_t entry)
+/* How many subclusters from this one of the entry on, at most want, can be given space by one reservation. */
+static uint64_t count_alike(
+	const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, unsigned sub, uint64_t want)
 {
-	return !(entry & QCOW2_ZERO) && (entry & QCOW2_COPIED) && (entry & QCOW2_OFFSET_MASK);
-}
+	struct qcow2_entry first = qcow2_l2_entry(q, s, index);
+	uint64_t run = 0;
 
-/* How many entries from index on, at most want, can be given space by one reservation: adjacent zero clusters of our own,
- * or entries that all need fresh space. */
-static int count_alike(struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t want, uint64_t *n)
-{
-	uint64_t first = qcow2_l2_entry(q, s, index);
+	for (uint32_t n = 0; run < want && index + n < qcow2_l2_slice_entries(q); n++) {
+		struct qcow2_entry e = qcow2_l2_entry(q, s, index + n);
+		uint32_t taken = qcow2_entry_is_own(first) ? e.data >> (n ? 0 : sub) : 0;
 
-	for (*n = 0; *n < want && index + *n < qcow2_l2_slice_entries(q); ++*n) {
-		uint64_t entry = qcow2_l2_entry(q, s, index + (uint32_t)*n);
-
-		if (entry & QCOW2_COMPRESSED)
+		if (!goes_with(q, first, e, n))
 			break;
-		if (is_own_zero(first) ? entry != first + *n * q->cluster_bytes
-				       : is_own_zero(entry) || (is_in_place(entry) && !MUTANT(32)))
-			break;
+		if (taken)
+			return MIN(want, run + (unsigned)__builtin_ctz(taken));
+		run += q->subclusters - (n ? 0 : sub);
 	}
-	return *n ? 0 : -ENOTSUP;
+	return MIN(want, run);
+}
+
+/* Widens the subclusters [*from, *to), counted from the entry's first one, by what must be copied around them. */
+static void widen(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t *from, uint64_t *to)
+{
+	uint64_t last = (*to - 1) / q->subclusters, base = last * q->subclusters;
+	uint32_t before = to_copy(qcow2_l2_entry(q, s, index));
+	uint32_t behind = to_copy(qcow2_l2_entry(q, s, index + (uint32_t)last));
+
+	if (before)
+		*from = MIN(*from, (uint64_t)__builtin_ctz(before));
+	if (behind)
+		*to = MAX(*to, base + 32 - (unsigned)__builtin_clz(behind));
+}
+
+/* Gives [from, to) fresh clusters, or the first part of it. */
+static int reserve_fresh(
+	struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t from, uint64_t to, struct node_reservation *out)
+{
+	uint64_t unit = q->node.subcluster, got;
+	int rc = qcow2_alloc(co, q, div_round_up(to, q->subclusters), &out->host.off, &got, &out->zeroed);
+
+	out->guest.off = cluster + from * unit;
+	out->host.off += from * unit;
+	out->len = (MIN(to, got * q->subclusters) - from) * unit;
+	return rc;
+}
+
+static void reserve_own(
+	const struct qcow2 *q, struct qcow2_entry e, uint64_t from, uint64_t to, struct node_reservation *out)
+{
+	out->reused = true;
+	out->host.off = qcow2_entry_host(e) + from * q->node.subcluster;
+	out->len = (to - from) * q->node.subcluster;
 }
 
 int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)
 {
 	struct qcow2 *q = qcow2_of(n);
+	uint64_t cluster = align_down(at.off, q->cluster_bytes), from = (at.off - cluster) / n->subcluster, to;
+	struct qcow2_entry first;
 	struct qcow2_slice *s;
-	uint64_t clusters, first;
 	uint32_t index;
 	int rc = qcow2_l2_get_writable(co, q, at.off, &s, &index);
 
@@ -55,53 +99,66 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 	first = qcow2_l2_entry(q, s, index);
 	if (!qcow2_l2_entry_valid(q, first))
 		return qcow2_corrupt(co, q);
-	rc = count_alike(q, s, index, len >> q->cluster_bits, &clusters);
-	if (rc)
-		return rc;
+	to = from + count_alike(q, s, index, (unsigned)from, len / n->subcluster);
+	if (to == from)
+		return -ENOTSUP;
 	*out = (struct node_reservation){.guest = at};
-	if (is_own_zero(first)) {
-		out->reused = true;
-		out->host.off = first & QCOW2_OFFSET_MASK;
-	} else {
-		rc = qcow2_alloc(co, q, clusters, &out->host.off, &clusters, &out->zeroed);
+	if (!qcow2_entry_is_own(first)) {
+		widen(q, s, index, &from, &to);
+		return reserve_fresh(co, q, cluster, from, to, out);
 	}
-	out->len = clusters << q->cluster_bits;
-	return rc;
+	reserve_own(q, first, from, to, out);
+	return MUTANT(70) ? qcow2_publish(co, n, out) : 0;
 }
 
 /* Takes its references from what the entry names. */
-void qcow2_entry_free(struct qcow2 *q, uint64_t entry)
+void qcow2_entry_free(struct qcow2 *q, uint64_t descriptor)
 {
-	struct qcow2_span span = qcow2_entry_span(q, entry);
+	struct qcow2_span span = qcow2_entry_span(q, descriptor);
 
 	if (span.bytes)
 		qcow2_free(q, span.host, span.bytes);
 }
 
-static void link_cluster(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t host)
+/* These subclusters lie in the host cluster from now on; where it is a new one, no others do. */
+static void link_cluster(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t host, uint32_t mask)
 {
-	uint64_t old = qcow2_l2_entry(q, s, index);
+	struct qcow2_entry e = qcow2_l2_entry(q, s, index);
 
-	if (qcow2_entry_bytes(q, old).host != host)
-		qcow2_entry_free(q, old);
-	if (MUTANT(17) && qcow2_entry_bytes(q, old).host != host)
-		qcow2_entry_free(q, old);
-	qcow2_l2_set(q, s, index, host | QCOW2_COPIED);
+	if (qcow2_entry_bytes(q, e.descriptor).host != host) {
+		qcow2_entry_free(q, e.descriptor);
+		if (MUTANT(17))
+			qcow2_entry_free(q, e.descriptor);
+		e.data = 0;
+	}
+	e.descriptor = host | QCOW2_COPIED;
+	e.data |= mask;
+	if (!MUTANT(71) || q->subclusters == 1)
+		e.zero &= ~mask;
+	qcow2_l2_set(q, s, index, e);
+}
+
+static uint64_t clusters_of(const struct qcow2 *q, const struct node_reservation *res)
+{
+	return (align_up(res->host.off + res->len, q->cluster_bytes) - align_down(res->host.off, q->cluster_bytes)) >>
+		q->cluster_bits;
 }
 
 /* A reservation lies within one slice. */
 int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *res)
 {
 	struct qcow2 *q = qcow2_of(n);
-	uint64_t clusters = res->len >> q->cluster_bits;
+	uint64_t clusters = clusters_of(q, res), end = res->guest.off + res->len;
+	uint64_t guest = align_down(res->guest.off, q->cluster_bytes),
+		 host = align_down(res->host.off, q->cluster_bytes);
 	struct qcow2_slice *s;
 	uint32_t index;
 	int rc = qcow2_l2_get_writable(co, q, res->guest.off, &s, &index);
 
 	if (!rc)
 		rc = qcow2_free_prepare(q, MUTANT(17) ? 2 * clusters : clusters);
-	for (uint64_t i = 0; !rc && i < clusters; i++)
-		link_cluster(q, s, index + (uint32_t)i, res->host.off + (i << q->cluster_bits));
+	for (uint64_t i = 0; !rc && i < clusters; i++, guest += q->cluster_bytes, host += q->cluster_bytes)
+		link_cluster(q, s, index + (uint32_t)i, host, qcow2_subclusters(q, guest, res->guest.off, end));
 	return rc;
 }
 
@@ -109,7 +166,7 @@ int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *
 void qcow2_cancel(struct co *co, struct node *n, const struct node_reservation *res)
 {
 	struct qcow2 *q = qcow2_of(n);
-	uint64_t clusters = res->len >> q->cluster_bits;
+	uint64_t clusters = clusters_of(q, res);
 
 	if (!res->reused && qcow2_refcount_drop(co, q, qcow2_cluster_of(q, res->host.off) - MUTANT(38), clusters))
 		q->stats.leaked += clusters;

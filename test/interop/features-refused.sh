@@ -52,8 +52,6 @@ plain image
 header set image incompatible 1
 readable_only 'corrupt' image
 
-create -o extended_l2=on,cluster_size=128k extended 2M
-refused_whole 'extended l2' extended
 create -o data_file=outside.raw data-file 2M
 refused_whole 'data file' data-file
 create -o data_file=outside.raw,data_file_raw=on data-file-raw 2M
