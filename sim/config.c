@@ -109,6 +109,8 @@ static void draw_faults(struct sim_config *c, struct sim_rng *r)
 	f->zero_in = rarely(r);
 	f->flush_in = sim_one_in(r, 3) ? 5 + sim_below(r, 60) : 0;
 	f->full_in = rarely(r);
+	if (sim_one_in(r, 8))
+		f->limit = (100 + sim_below(r, 800)) * UINT64_C(512);
 	if (sim_one_in(r, 6)) {
 		f->sticky_from = sim_below(r, 400) * UINT64_C(512);
 		f->sticky_to = f->sticky_from + (1 + sim_below(r, 8)) * UINT64_C(512);

@@ -490,21 +490,11 @@ void sim_disk_force(struct sim_disk *d, uint32_t write)
 
 /* ---- reads ---- */
 
-/* A page that a failed flush dropped is read again from the disk, which may have the old contents. */
-static bool forgotten(const struct sim_disk *d, uint32_t sector, uint32_t v)
-{
-	uint64_t state = (uint64_t)sector << 32 | d->versions[v].write;
-
-	return d->forgets && d->writes[d->versions[v].write].lost && (sim_mix(&state) & 1);
-}
-
 static uint32_t version_read(const struct sim_disk *d, uint32_t sector, struct sim_rng *which)
 {
 	uint32_t v = d->newest[sector];
 
 	if (in_flight(d, sector) && sim_below(which, 2) == 0)
-		v = d->versions[v].older;
-	while (v != d->durable[sector] && forgotten(d, sector, v))
 		v = d->versions[v].older;
 	return v;
 }

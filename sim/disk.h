@@ -53,7 +53,6 @@ struct sim_disk {
 	uint32_t sectors;       /* the most that it may have */
 	uint32_t unit_sectors;  /* what a power cut can't tear: 1, or 8 for a disk of 4096-byte sectors */
 	bool device;            /* a block device: fixed size, garbage where it was never written */
-	bool forgets;           /* reads after a failed flush may give what was there before the writes that it lost */
 	uint32_t *newest;       /* of each sector: its newest version */
 	uint32_t *durable;      /* of each sector: the last version of its chain */
 	uint64_t durable_size;  /* of the file, bytes */
