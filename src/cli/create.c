@@ -84,15 +84,32 @@ static int target_open(struct co *co, const char *path, struct node **out, struc
 	return file_open(co, &open, out, err);
 }
 
-static int target_check(const struct node *file, const struct identity *backing, struct err *err)
+/* Opened, and fit to be emptied. */
+static int target_take(
+	struct co *co, const char *path, const struct identity *backing, struct node **out, struct err *err)
 {
-	const struct io_file_info *info = file_info(file);
+	const struct io_file_info *info;
+	int ret = target_open(co, path, out, err);
 
+	if (ret < 0)
+		return ret;
+	info = file_info(*out);
 	if (!info->regular)
-		return err_set(err, -ENOTSUP, "images can only be created in regular files");
-	if (backing->known && backing->device == info->device && backing->inode == info->inode)
-		return err_set(err, -EINVAL, "it is the backing file itself, which would be overwritten");
-	return 0;
+		ret = err_set(err, -ENOTSUP, "images can only be created in regular files");
+	else if (backing->known && backing->device == info->device && backing->inode == info->inode)
+		ret = err_set(err, -EINVAL, "it is the backing file itself, which would be overwritten");
+	if (ret < 0)
+		(void)!node_close(co, *out);
+	return ret;
+}
+
+static int target_close(struct co *co, struct node *file, int ret, struct err *err)
+{
+	int closed = node_close(co, file);
+
+	if (ret == 0 && closed < 0)
+		ret = err_set(err, closed, "what was written may not be on disk: %s", strerror(-closed));
+	return ret;
 }
 
 static int target_fill(struct co *co, const struct create *c, struct node *file, struct err *err)
@@ -101,25 +118,40 @@ static int target_fill(struct co *co, const struct create *c, struct node *file,
 
 	if (ret == 0 && c->raw)
 		ret = node_resize(co, file, align_up(c->size, 512));
+	if (ret == 0 && c->how.data)
+		ret = node_resize(co, c->how.data, 0);
 	if (ret < 0)
 		return err_set(err, ret, "can't be resized: %s", strerror(-ret));
 	return c->raw ? 0 : qcow2_create(co, file, &c->how, err);
 }
 
-static int target_make(struct co *co, const struct create *c, const struct identity *backing, struct err *err)
+static int data_file_take(struct co *co, struct create *c, const struct identity *backing, struct err *err)
+{
+	AUTO_FREE char *path = image_relative_path(c->path, c->data_file);
+	int ret = path ? target_take(co, path, backing, &c->how.data, err) : err_set(err, -ENOMEM, "no memory");
+
+	if (ret < 0) {
+		c->how.data = NULL;
+		err_prefix(err, "the data file '%s'", c->data_file);
+	}
+	return ret;
+}
+
+/* Both files are locked before the first of them is emptied; so the data file can't be the image, either. */
+static int target_make(struct co *co, struct create *c, const struct identity *backing, struct err *err)
 {
 	struct node *file;
-	int ret = target_open(co, c->path, &file, err), closed;
+	int ret = target_take(co, c->path, backing, &file, err);
 
 	if (ret < 0)
 		return ret;
-	ret = target_check(file, backing, err);
+	if (c->how.data_name)
+		ret = data_file_take(co, c, backing, err);
 	if (ret == 0)
 		ret = target_fill(co, c, file, err);
-	closed = node_close(co, file);
-	if (ret == 0 && closed < 0)
-		ret = err_set(err, closed, "what was written may not be on disk: %s", strerror(-closed));
-	return ret;
+	if (c->how.data)
+		ret = target_close(co, c->how.data, ret, err);
+	return target_close(co, file, ret, err);
 }
 
 /* ---- all of it ---- */
@@ -130,14 +162,18 @@ static void escaped_print(const char *text)
 		printf(*text == ',' ? ",," : "%c", *text);
 }
 
+static const char *on_off(bool it) { return it ? "on" : "off"; }
+
 static void formatting_print(const struct create *c)
 {
 	printf("Formatting '%s', fmt=%s", c->path, c->format);
 	if (!c->raw)
-		printf(" cluster_size=%" PRIu64 " extended_l2=off", c->cluster_bytes);
+		printf(" cluster_size=%" PRIu64 " extended_l2=%s", c->cluster_bytes, on_off(c->how.extended_l2));
 	if (!c->raw && c->preallocation)
 		printf(" preallocation=%s", c->preallocation);
-	printf("%s size=%" PRIu64, c->raw ? "" : " compression_type=zlib", c->size);
+	if (!c->raw)
+		printf(" compression_type=%s", c->compression ? c->compression : "zlib");
+	printf(" size=%" PRIu64, c->size);
 	if (c->raw && c->preallocation)
 		printf(" preallocation=%s", c->preallocation);
 	if (!c->raw && c->compat)
@@ -147,9 +183,14 @@ static void formatting_print(const struct create *c)
 		escaped_print(c->how.backing_name);
 		printf(" backing_fmt=%s", c->how.backing_format);
 	}
+	if (c->data_file) {
+		fputs(" data_file=", stdout);
+		escaped_print(c->data_file);
+	}
+	if (c->has_data_raw)
+		printf(" data_file_raw=%s", on_off(c->how.data_raw));
 	if (!c->raw)
-		printf(" lazy_refcounts=%s refcount_bits=%" PRIu64, c->how.lazy_refcounts ? "on" : "off",
-			c->refcount_bits);
+		printf(" lazy_refcounts=%s refcount_bits=%" PRIu64, on_off(c->how.lazy_refcounts), c->refcount_bits);
 	putchar('\n');
 }
 

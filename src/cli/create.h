@@ -12,7 +12,8 @@
 struct create {
 	const char *path, *format;
 	char *backing, *backing_format, *compat, *preallocation; /* as given, or NULL; owned */
-	bool raw, unsafe, quiet, has_size;
+	char *data_file, *compression;                           /* the same */
+	bool raw, unsafe, quiet, has_size, has_data_raw;
 	uint64_t size, cluster_bytes, refcount_bits;
 	struct qcow2_create how; /* all of it but the size; its strings are those above */
 };

@@ -29,7 +29,13 @@ static const char help[] =
 	"        refcount_bits=N        1, 2, 4, 8, 16 (default), 32 or 64\n"
 	"        compat=VERSION         1.1 (default) or 0.10\n"
 	"        lazy_refcounts=on|off  postpone refcount updates (default off)\n"
-	"        preallocation=MODE     off (default), or metadata: every cluster is mapped from the start\n"
+	"        preallocation=MODE     off (default); metadata: every cluster is mapped from the start; falloc: and has its\n"
+	"                               space on the host; full: and is written\n"
+	"        extended_l2=on|off     clusters of 16k or more are mapped in 32 parts each (default off)\n"
+	"        compression_type=TYPE  of compressed clusters: zlib (default) or zstd\n"
+	"        data_file=FILE         the disk's data lies in FILE, which is emptied; a relative path is relative to the\n"
+	"                               new image\n"
+	"        data_file_raw=on|off   FILE alone is a raw image of the disk, at any time (default off)\n"
 	"        backing_file=FILE      the same as -b\n"
 	"        backing_fmt=FORMAT     the same as -F\n"
 	"  -h, --help                   print this\n"
@@ -95,12 +101,12 @@ static int set_switch(bool *to, const char *name, const char *value)
 	return 0;
 }
 
-/* Options of QEMU's that have one value here. */
-static int set_only(const char *name, const char *value, const char *only)
+static int set_data_option(struct create *c, const char *name, const char *value)
 {
-	if (strcmp(value, only) != 0)
-		return cli_usage("create", "%s=%s isn't supported; only %s=%s is", name, value, name, only);
-	return 0;
+	if (strcmp(name, "data_file") == 0)
+		return set_text(&c->data_file, value);
+	c->has_data_raw = true;
+	return set_switch(&c->how.data_raw, name, value);
 }
 
 static int set_option(void *arg, const char *name, const char *value)
@@ -124,9 +130,11 @@ static int set_option(void *arg, const char *name, const char *value)
 	if (strcmp(name, "backing_fmt") == 0)
 		return set_text(&c->backing_format, value);
 	if (strcmp(name, "compression_type") == 0)
-		return set_only(name, value, "zlib");
+		return set_text(&c->compression, value);
 	if (strcmp(name, "extended_l2") == 0)
-		return set_only(name, value, "off");
+		return set_switch(&c->how.extended_l2, name, value);
+	if (strcmp(name, "data_file") == 0 || strcmp(name, "data_file_raw") == 0)
+		return set_data_option(c, name, value);
 	return cli_usage("create", "Invalid parameter '%s'", name);
 }
 
@@ -180,13 +188,45 @@ static int widths_take(struct create *c)
 	return 0;
 }
 
+/* The place of value in a list of names; -EINVAL: it isn't there, which is told. NULL is the first. */
+static int choose(const char *name, const char *value, const char *const *names)
+{
+	for (int i = 0; names[i]; i++) {
+		if (!value || strcmp(value, names[i]) == 0)
+			return i;
+	}
+	return cli_usage("create", "Parameter '%s' does not accept value '%s'", name, value);
+}
+
 static int preallocation_take(struct create *c)
 {
-	const char *mode = c->preallocation ? c->preallocation : "off";
+	static const char *const modes[] = {"off", "metadata", "falloc", "full", NULL}, *const none[] = {"off", NULL};
+	int mode = choose("preallocation", c->preallocation, c->raw ? none : modes);
 
-	c->how.preallocate_metadata = strcmp(mode, "metadata") == 0;
-	if (strcmp(mode, "off") != 0 && (!c->how.preallocate_metadata || c->raw))
-		return cli_usage("create", "Parameter 'preallocation' does not accept value '%s'", mode);
+	if (mode < 0)
+		return mode;
+	c->how.preallocation = (enum qcow2_preallocation)mode;
+	return 0;
+}
+
+static int compression_take(struct create *c)
+{
+	static const char *const types[] = {"zlib", "zstd", NULL};
+	int type = choose("compression_type", c->compression, types);
+
+	if (type < 0)
+		return type;
+	c->how.compression_type = (unsigned)type;
+	return 0;
+}
+
+static int data_take(struct create *c)
+{
+	if (!c->data_file)
+		return 0;
+	if (c->raw || !c->data_file[0] || c->data_file[strcspn(c->data_file, ":/")] == ':')
+		return cli_usage("create", "data_file is the path of a local file, of a qcow2 image");
+	c->how.data_name = c->data_file;
 	return 0;
 }
 
@@ -223,7 +263,11 @@ static int take_all(struct create *c)
 	if (ret == 0)
 		ret = preallocation_take(c);
 	if (ret == 0)
+		ret = compression_take(c);
+	if (ret == 0)
 		ret = backing_take(c);
+	if (ret == 0)
+		ret = data_take(c);
 	if (ret == 0 && !c->has_size && (!c->how.backing_name || c->unsafe))
 		ret = cli_usage("create", "Image creation needs a size parameter");
 	return ret;
@@ -235,6 +279,8 @@ void create_free(struct create *c)
 	free(c->backing_format);
 	free(c->compat);
 	free(c->preallocation);
+	free(c->data_file);
+	free(c->compression);
 }
 
 int create_parse(struct create *c, int argc, char **argv)

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A new image. Its clusters lie in this order, without a gap, each with a refcount of one:
- *
- *   header | refcount table | refcount block 0 | L1 table | other refcount blocks | { L2 table | its data } ...
- *
- * the last part only with preallocated metadata. It is QEMU's order wherever QEMU needs one refcount block. The header is
- * written last, behind a flush: a file that looks like an image is whole.
+ * A new image: its tables are laid out (create_layout.h), the space for its data is seen to, and last, behind a flush, the
+ * header is written. A file that looks like an image is whole.
  */
 #include "qcow2/qcow2.h"
 
@@ -17,86 +13,66 @@
 
 #include "base/cleanup.h"
 #include "base/math.h"
+#include "qcow2/create_layout.h"
 #include "qcow2/header.h"
 
 #define COPIED (UINT64_C(1) << 63)
-#define MAX_HOST_BYTES (UINT64_C(1) << 56) /* L1 and L2 entries reach no further */
+#define ZEROS_BYTES (UINT64_C(1) << 20)
+#define EXTENDED_L2_MIN_CLUSTER_BITS 14
 
-struct layout { /* counts and places, in clusters, unless the name says otherwise */
-	uint64_t cluster_bytes;
-	uint64_t l2_entries; /* of one table */
-	uint64_t l1_entries;
-	uint64_t per_block;            /* refcounts in a block */
-	uint64_t reftable, blocks, l1; /* how many */
-	uint64_t l2_tables, data;      /* how many are preallocated */
-	uint64_t l1_at, more_blocks_at, prealloc_at;
-	uint64_t end;
-};
+/* ---- what may be combined ---- */
 
-static int options_check(const struct qcow2_create *how, struct err *err)
+static int version_check(const struct qcow2_create *how, struct err *err)
 {
+	const char *what = NULL;
+
 	if (how->version != 2 && how->version != 3)
 		return err_set(
 			err, -EINVAL, "qcow2 has versions 2 (compat=0.10) and 3 (compat=1.1), not %u", how->version);
+	if (how->version == 3)
+		return 0;
+	if (how->refcount_order != 4)
+		return err_set(err, -EINVAL,
+			"Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1)");
+	if (how->lazy_refcounts)
+		what = "Lazy refcounts";
+	else if (how->extended_l2)
+		what = "Extended L2 entries are";
+	else if (how->data_name)
+		what = "External data files are";
+	else if (how->compression_type != QCOW2_COMPRESSION_ZLIB)
+		what = "Non-zlib compression type is";
+	if (what)
+		return err_set(err, -EINVAL,
+			"%s only supported with compatibility level 1.1 and above (use compat=1.1)", what);
+	return 0;
+}
+
+static int geometry_check(const struct qcow2_create *how, struct err *err)
+{
 	if (how->cluster_bits < QCOW2_MIN_CLUSTER_BITS || how->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
 		return err_set(err, -EINVAL, "Cluster size must be a power of two between 512 and 2048k");
 	if (how->refcount_order > QCOW2_MAX_REFCOUNT_ORDER)
 		return err_set(err, -EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
-	if (how->version == 2 && how->refcount_order != 4)
+	if (how->compression_type > QCOW2_COMPRESSION_ZSTD)
+		return err_set(err, -EINVAL, "compression type %u is unknown", how->compression_type);
+	if (how->extended_l2 && how->cluster_bits < EXTENDED_L2_MIN_CLUSTER_BITS)
 		return err_set(err, -EINVAL,
-			"Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1)");
-	if (how->version == 2 && how->lazy_refcounts)
-		return err_set(err, -EINVAL,
-			"Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1)");
-	if (how->preallocate_metadata && how->backing_name)
-		return err_set(
-			err, -EINVAL, "preallocation=metadata would hide the backing file; use one or the other");
+			"Extended L2 entries are only supported with cluster sizes of at least %u bytes",
+			1u << EXTENDED_L2_MIN_CLUSTER_BITS);
 	return 0;
 }
 
-/* The counts depend on each other: more refcount blocks are more clusters to count. They only grow, so this ends. */
-static void layout_count(struct layout *l)
+/* What preallocated entries would hide of the backing file, those with subclusters don't: none of these is allocated. */
+static int combination_check(const struct qcow2_create *how, struct err *err)
 {
-	uint64_t fixed = 1 + l->l1 + l->l2_tables + l->data;
-
-	l->reftable = l->blocks = 1;
-	for (;;) {
-		uint64_t blocks = div_round_up(fixed + l->reftable + l->blocks, l->per_block);
-		uint64_t reftable = div_round_up(blocks * 8, l->cluster_bytes);
-
-		if (blocks <= l->blocks && reftable <= l->reftable)
-			break;
-		l->blocks = MAX(blocks, l->blocks);
-		l->reftable = MAX(reftable, l->reftable);
-	}
-	l->l1_at = 1 + l->reftable + 1;
-	l->more_blocks_at = l->l1_at + l->l1;
-	l->prealloc_at = l->more_blocks_at + l->blocks - 1;
-	l->end = fixed + l->reftable + l->blocks;
-}
-
-static int layout_make(const struct qcow2_create *how, uint64_t size, struct layout *l, struct err *err)
-{
-	uint64_t clusters = div_round_up(size, UINT64_C(1) << how->cluster_bits);
-
-	l->cluster_bytes = UINT64_C(1) << how->cluster_bits;
-	l->l2_entries = l->cluster_bytes / 8;
-	l->l1_entries = div_round_up(clusters, l->l2_entries);
-	l->per_block = l->cluster_bytes * 8 >> how->refcount_order;
-	if (l->l1_entries > QCOW2_MAX_L1_BYTES / 8)
-		return err_set(err, -EFBIG,
-			"The image size is too large for file format 'qcow2' (try using a larger cluster size)");
-	l->l1 = div_round_up(l->l1_entries * 8, l->cluster_bytes);
-	if (how->preallocate_metadata) {
-		l->l2_tables = l->l1_entries;
-		l->data = clusters;
-	}
-	layout_count(l);
-	if (l->reftable > QCOW2_MAX_REFTABLE_BYTES >> how->cluster_bits || l->end > MAX_HOST_BYTES >> how->cluster_bits)
-		return err_set(err, -EFBIG,
-			"an image of %" PRIu64 " bytes with preallocated metadata is too large for clusters of %" PRIu64
-			" bytes",
-			size, l->cluster_bytes);
+	if (how->data_raw && !how->data_name)
+		return err_set(err, -EINVAL, "data-file-raw requires data-file");
+	if (how->data_raw && how->backing_name)
+		return err_set(err, -EINVAL, "Backing file and data-file-raw cannot be used at the same time");
+	if (how->preallocation != QCOW2_PREALLOCATE_OFF && how->backing_name && !how->extended_l2)
+		return err_set(err, -EINVAL,
+			"Backing file and preallocation can only be used at the same time if extended_l2 is on");
 	return 0;
 }
 
@@ -104,7 +80,7 @@ static int layout_make(const struct qcow2_create *how, uint64_t size, struct lay
 
 struct creation {
 	struct node *file;
-	struct layout at;
+	struct qcow2_create_layout at;
 	unsigned refcount_order;
 	void *cluster; /* scratch */
 };
@@ -112,11 +88,6 @@ struct creation {
 static int cluster_write(struct co *co, struct creation *c, uint64_t index)
 {
 	return node_write(co, c->file, index * c->at.cluster_bytes, IOV_BUF(c->cluster, c->at.cluster_bytes), 0);
-}
-
-static uint64_t block_place(const struct layout *l, uint64_t block)
-{
-	return block == 0 ? 1 + l->reftable : l->more_blocks_at + block - 1;
 }
 
 static int reftable_write(struct co *co, struct creation *c)
@@ -130,9 +101,10 @@ static int reftable_write(struct co *co, struct creation *c)
 		for (uint64_t j = 0; j < per_cluster; j++) {
 			uint64_t block = i * per_cluster + j;
 
-			entry[j] = be64_of(block < c->at.blocks ? block_place(&c->at, block) * c->at.cluster_bytes : 0);
+			entry[j] = be64_of(
+				block < c->at.blocks ? qcow2_create_block_at(&c->at, block) * c->at.cluster_bytes : 0);
 		}
-		ret = cluster_write(co, c, 1 + i);
+		ret = cluster_write(co, c, c->at.reftable_at + i);
 		if (ret < 0)
 			return ret;
 	}
@@ -161,32 +133,28 @@ static int blocks_write(struct co *co, struct creation *c)
 
 		memset(c->cluster, 0, c->at.cluster_bytes);
 		refcounts_fill(c->cluster, used, c->refcount_order);
-		ret = cluster_write(co, c, block_place(&c->at, i));
+		ret = cluster_write(co, c, qcow2_create_block_at(&c->at, i));
 		if (ret < 0)
 			return ret;
 	}
 	return 0;
 }
 
-/* Where the L2 table of an L1 entry lies: its predecessors, each with a full set of data clusters, are before it. */
-static uint64_t l2_place(const struct layout *l, uint64_t l1_index)
-{
-	return l->prealloc_at + l1_index * (1 + l->l2_entries);
-}
-
+/* Of an extended entry none of the subclusters is allocated: it has its space, and reads what it read without. */
 static int l2_tables_write(struct co *co, struct creation *c)
 {
+	const struct qcow2_create_layout *l = &c->at;
+	uint64_t step = l->l2_entry_bytes / sizeof(be64);
 	be64 *entry = c->cluster;
 
-	for (uint64_t i = 0; i < c->at.l2_tables; i++) {
-		uint64_t place = l2_place(&c->at, i);
-		uint64_t mapped = MIN(c->at.data - i * c->at.l2_entries, c->at.l2_entries);
+	for (uint64_t i = 0; i < l->l2_tables; i++) {
+		uint64_t first = i * l->l2_entries, mapped = MIN(l->mapped - first, l->l2_entries);
 		int ret;
 
-		memset(c->cluster, 0, c->at.cluster_bytes);
+		memset(c->cluster, 0, l->cluster_bytes);
 		for (uint64_t j = 0; j < mapped; j++)
-			entry[j] = be64_of(COPIED | (place + 1 + j) * c->at.cluster_bytes);
-		ret = cluster_write(co, c, place);
+			entry[j * step] = be64_of(COPIED | qcow2_create_data_at(l, first + j) * l->cluster_bytes);
+		ret = cluster_write(co, c, qcow2_create_l2_at(l, i));
 		if (ret < 0)
 			return ret;
 	}
@@ -203,7 +171,8 @@ static int l1_write(struct co *co, struct creation *c)
 
 		memset(c->cluster, 0, c->at.cluster_bytes);
 		for (uint64_t j = 0; j < MIN(c->at.l1_entries - i * per_cluster, per_cluster); j++)
-			entry[j] = be64_of(COPIED | l2_place(&c->at, i * per_cluster + j) * c->at.cluster_bytes);
+			entry[j] =
+				be64_of(COPIED | qcow2_create_l2_at(&c->at, i * per_cluster + j) * c->at.cluster_bytes);
 		ret = cluster_write(co, c, c->at.l1_at + i);
 		if (ret < 0)
 			return ret;
@@ -211,30 +180,66 @@ static int l1_write(struct co *co, struct creation *c)
 	return 0;
 }
 
-/* The L1 table is the last thing in a plain image; its last cluster isn't filled up, as with QEMU. What isn't written is a
- * hole and reads zeros. */
-static uint64_t file_end(const struct layout *l)
+static int zeros_write(struct co *co, struct node *n, uint64_t off, uint64_t len)
 {
-	if (l->l1 != 0 && l->end == l->more_blocks_at)
-		return l->l1_at * l->cluster_bytes + l->l1_entries * 8;
-	return l->end * l->cluster_bytes;
+	AUTO_FREE void *zeros = calloc(1, MIN(len, ZEROS_BYTES));
+	int ret = zeros || len == 0 ? 0 : -ENOMEM;
+
+	for (uint64_t now; ret == 0 && len > 0; off += now, len -= now) {
+		now = MIN(len, ZEROS_BYTES);
+		ret = node_write(co, n, off, IOV_BUF(zeros, now), 0);
+	}
+	return ret;
 }
 
-static int tables_write(struct co *co, struct creation *c)
+/* Space that is asked for is had in the file that the data lies in: all of the data file, or the data clusters. */
+static int space_take(struct co *co, struct creation *c, const struct qcow2_create *how)
 {
-	int ret = node_resize(co, c->file, file_end(&c->at));
+	const struct qcow2_create_layout *l = &c->at;
+	struct node *n = how->data_name ? how->data : c->file;
+	uint64_t off = how->data_name ? 0 : l->prealloc_at * l->cluster_bytes;
+	uint64_t len = how->data_name ? l->size : l->data * l->cluster_bytes;
+
+	if (how->preallocation == QCOW2_PREALLOCATE_FULL)
+		return zeros_write(co, n, off, len);
+	return how->preallocation == QCOW2_PREALLOCATE_FALLOC ? node_zero(co, n, off, len, 0) : 0;
+}
+
+/* The data file has the disk's size, to the byte: it may be read without the image. */
+static int data_make(struct co *co, struct creation *c, const struct qcow2_create *how)
+{
+	int ret = how->data_name ? node_resize(co, how->data, c->at.size) : 0;
 
 	if (ret == 0)
-		ret = reftable_write(co, c);
+		ret = space_take(co, c, how);
+	if (ret == 0 && how->data_name)
+		ret = node_flush(co, how->data);
+	return ret;
+}
+
+/* What isn't written is a hole and reads zeros. */
+static int tables_write(struct co *co, struct creation *c)
+{
+	int ret = reftable_write(co, c);
+
 	if (ret == 0)
 		ret = blocks_write(co, c);
 	if (ret == 0)
 		ret = l2_tables_write(co, c);
 	if (ret == 0)
 		ret = l1_write(co, c);
-	if (ret == 0)
-		ret = node_flush(co, c->file);
 	return ret;
+}
+
+static int content_write(struct co *co, struct creation *c, const struct qcow2_create *how)
+{
+	int ret = node_resize(co, c->file, qcow2_create_file_bytes(&c->at));
+
+	if (ret == 0)
+		ret = data_make(co, c, how);
+	if (ret == 0)
+		ret = tables_write(co, c);
+	return ret ? ret : node_flush(co, c->file);
 }
 
 /* ---- the header ---- */
@@ -250,8 +255,15 @@ static int string_copy(char *to, size_t size, const char *from, const char *what
 	return 0;
 }
 
+static uint64_t incompatible_of(const struct qcow2_create *how)
+{
+	return (how->data_name ? QCOW2_INCOMPAT_DATA_FILE : 0u) |
+		(how->compression_type != QCOW2_COMPRESSION_ZLIB ? QCOW2_INCOMPAT_COMPRESSION : 0u) |
+		(how->extended_l2 ? QCOW2_INCOMPAT_EXTENDED_L2 : 0u);
+}
+
 static int header_make(
-	const struct qcow2_create *how, uint64_t size, const struct layout *l, struct qcow2_header *h, struct err *err)
+	const struct qcow2_create *how, const struct qcow2_create_layout *l, struct qcow2_header *h, struct err *err)
 {
 	int ret;
 
@@ -259,37 +271,46 @@ static int header_make(
 		.version = how->version,
 		.cluster_bits = how->cluster_bits,
 		.refcount_order = how->refcount_order,
-		.size = size,
+		.size = l->size,
 		.l1_entries = (uint32_t)l->l1_entries,
 		.l1.off = l->l1 ? l->l1_at * l->cluster_bytes : 0,
-		.reftable.off = l->cluster_bytes,
+		.reftable.off = l->reftable_at * l->cluster_bytes,
 		.reftable_clusters = (uint32_t)l->reftable,
+		.incompatible = incompatible_of(how),
 		.compatible = how->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
+		.autoclear = how->data_raw ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
+		.compression_type = how->compression_type,
 	};
 	ret = string_copy(h->backing_name, sizeof(h->backing_name), how->backing_name, "backing file's name", err);
 	if (ret == 0)
 		ret = string_copy(h->backing_format, sizeof(h->backing_format), how->backing_format,
 			"backing file's format", err);
+	if (ret == 0)
+		ret = string_copy(h->data_file, sizeof(h->data_file), how->data_name, "data file's name", err);
 	return ret;
 }
 
 /* All that can be known to be wrong without touching the file. */
-static int create_plan(const struct qcow2_create *how, struct layout *l, struct qcow2_header *header, struct err *err)
+static int create_plan(
+	const struct qcow2_create *how, struct qcow2_create_layout *l, struct qcow2_header *header, struct err *err)
 {
-	uint64_t size = align_up(how->size, 512);
-	int ret = options_check(how, err);
+	int ret = version_check(how, err);
 
+	if (ret == 0)
+		ret = geometry_check(how, err);
+	if (ret == 0)
+		ret = combination_check(how, err);
 	if (ret == 0 && how->size > INT64_MAX)
 		ret = err_set(err, -EFBIG, "the image size must be less than 2^63 bytes");
 	if (ret == 0)
-		ret = layout_make(how, size, l, err);
+		ret = qcow2_create_layout(how, l, err);
 	if (ret == 0)
-		ret = header_make(how, size, l, header, err);
+		ret = header_make(how, l, header, err);
 	return ret;
 }
 
 /* The header's cluster; *out is malloc'd. */
-static int create_prepare(const struct qcow2_create *how, struct layout *l, void **out, struct err *err)
+static int create_prepare(const struct qcow2_create *how, struct qcow2_create_layout *l, void **out, struct err *err)
 {
 	AUTO_FREE struct qcow2_header *header = malloc(sizeof(*header));
 	AUTO_FREE void *first = NULL;
@@ -309,7 +330,7 @@ static int create_prepare(const struct qcow2_create *how, struct layout *l, void
 int qcow2_create_check(const struct qcow2_create *how, struct err *err)
 {
 	AUTO_FREE void *first = NULL;
-	struct layout layout = {0};
+	struct qcow2_create_layout layout = {0};
 
 	return create_prepare(how, &layout, &first, err);
 }
@@ -320,13 +341,13 @@ int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *ho
 	AUTO_FREE void *cluster = NULL, *first = NULL;
 	int ret = create_prepare(how, &c.at, &first, err);
 
-	assert(file->size == 0);
+	assert(file->size == 0 && (!how->data_name || how->data));
 	if (ret < 0)
 		return ret;
 	c.cluster = cluster = malloc(c.at.cluster_bytes);
 	if (!cluster)
 		return err_set(err, -ENOMEM, "no memory for a cluster");
-	ret = tables_write(co, &c);
+	ret = content_write(co, &c, how);
 	if (ret == 0)
 		ret = node_write(co, file, 0, IOV_BUF(first, c.at.cluster_bytes), NODE_FUA);
 	if (ret < 0)

@@ -388,7 +388,7 @@ int qcow2_header_format(const struct qcow2_header *h, void *cluster, size_t len,
 	if (qcow2_header_put_extensions(h, names, names_bytes, cluster, len, &at) < 0 ||
 		qcow2_extension_put(cluster, len, &at, QCOW2_EXT_END, NULL, 0) < 0 || name > len - at)
 		return err_set(err, -ENAMETOOLONG,
-			"the backing file's name and format don't fit in a header of %zu bytes; a larger cluster size gives more room",
+			"the names of backing and data file don't fit in a header of %zu bytes; a larger cluster size gives more room",
 			len);
 	memcpy((char *)cluster + at, h->backing_name, name);
 	qcow2_header_put(h, name ? at : 0, cluster);

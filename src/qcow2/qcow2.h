@@ -42,6 +42,13 @@ int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct q
 
 /* ---- create ---- */
 
+enum qcow2_preallocation {
+	QCOW2_PREALLOCATE_OFF,
+	QCOW2_PREALLOCATE_METADATA, /* every cluster is mapped; the file is sparse */
+	QCOW2_PREALLOCATE_FALLOC,   /* and has its space on the host */
+	QCOW2_PREALLOCATE_FULL,     /* and is written */
+};
+
 struct qcow2_create {
 	uint64_t size;
 	unsigned version; /* 2 or 3 */
@@ -50,7 +57,12 @@ struct qcow2_create {
 	bool lazy_refcounts;
 	const char *backing_name;   /* NULL: none */
 	const char *backing_format; /* NULL: not recorded */
-	bool preallocate_metadata;
+	bool extended_l2;
+	unsigned compression_type; /* QCOW2_COMPRESSION_* */
+	enum qcow2_preallocation preallocation;
+	const char *data_name; /* to be recorded as that of the external data file; NULL: data lies in the image */
+	bool data_raw;         /* the data file alone is a raw image of the disk: all is mapped, off is as metadata */
+	struct node *data;     /* with data_name, of qcow2_create: the data file, to be resized; not taken over */
 };
 
 /* Lays a new image out in file, which must be empty (size 0) and grow; the same layout as qemu-img's. */

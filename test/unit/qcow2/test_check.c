@@ -36,7 +36,7 @@ static struct ram *image_new(struct co *co)
 		.version = 3,
 		.cluster_bits = BITS,
 		.refcount_order = 4,
-		.preallocate_metadata = true,
+		.preallocation = QCOW2_PREALLOCATE_METADATA,
 	};
 	struct ram *r = ram_new(co);
 	struct err err = {0};

@@ -135,7 +135,7 @@ static void one_geometry(struct co *co, void *arg)
 		.version = g->version,
 		.cluster_bits = g->cluster_bits,
 		.refcount_order = g->refcount_order,
-		.preallocate_metadata = g->preallocated,
+		.preallocation = g->preallocated ? QCOW2_PREALLOCATE_METADATA : QCOW2_PREALLOCATE_OFF,
 	};
 
 	image_create(co, r->im.path, &how);
