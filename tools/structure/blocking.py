@@ -50,6 +50,13 @@ ALLOWED = {
         " io_uring_get_probe_ring io_uring_free_probe io_uring_submit io_uring_submit_and_get_events"
         " io_uring_submit_and_wait_timeout io_uring_get_events",
     ),
+    "qcow2_compress.c": (
+        "computes, on helper threads, and allocates",
+        "inflate inflateInit2_ inflateEnd deflate deflateInit2_ deflateEnd isal_deflate_stateless isal_deflate_stateless_init"
+        " libdeflate_alloc_decompressor libdeflate_free_decompressor libdeflate_deflate_decompress"
+        " ZSTD_createCCtx ZSTD_freeCCtx ZSTD_compressCCtx ZSTD_defaultCLevel ZSTD_createDCtx ZSTD_freeDCtx"
+        " ZSTD_decompressDCtx ZSTD_findFrameCompressedSize ZSTD_isError",
+    ),
     "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
     "cli": (
         "talks to its user: a few lines on standard output",
