@@ -108,6 +108,10 @@ int node_layers_write(struct co *co, struct node *n, uint64_t off, struct iov fr
 int node_fill(struct co *co, struct node *n, const struct node_reservation *res, uint64_t off, struct iov from)
 	ATTR_MUST_USE;
 
+/* ---- compress.c ---- */
+
+int node_compress_inside(struct co *co, struct node *n, uint64_t off, struct iov from) ATTR_MUST_USE;
+
 /* ---- zero.c ---- */
 
 int node_zero_inside(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags) ATTR_MUST_USE;

@@ -61,6 +61,9 @@ enum {
 
 int node_read(struct co *co, struct node *n, uint64_t off, struct iov to) ATTR_MUST_USE;
 int node_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags) ATTR_MUST_USE;
+/* The same for whole clusters (the last one may end where the disk does, else -EINVAL), which become compressed where that
+ * makes them smaller. -ENOTSUP: the node can't. */
+int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from) ATTR_MUST_USE;
 int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags) ATTR_MUST_USE;
 /* Reads zeros afterwards (edges inside a cluster are written as zeros), unless the format can't express it (qcow2 version
  * 2 over a backing file): then nothing changes. */
@@ -100,14 +103,16 @@ enum node_kind {
 	NODE_UNALLOCATED, /* not in this layer: ask the backing file, or zeros */
 	NODE_ZERO,        /* reads zeros, whatever lies below */
 	NODE_DATA,        /* at `host` of the child `data` */
-	NODE_ENCODED,     /* compressed: for status to show; reading it is -ENOTSUP so far */
+	NODE_ENCODED,     /* only the driver can read it: compressed, or encrypted by itself */
 };
 
 struct node_extent {
 	enum node_kind kind;
 	bool in_place; /* DATA: a write may change it where it lies */
-	bool has_host; /* `host` is meant: always for DATA, else where space is kept */
+	bool has_host; /* `host` is meant: always for DATA and ENCODED, else where space is kept */
 	struct host host;
+	uint64_t encoded_bytes; /* of ENCODED: what lies at `host` */
+	bool compressed;        /* ENCODED: that is why */
 	uint64_t len; /* bytes from the asked address on, contiguous and alike; at least 1 and at most what was asked */
 };
 
@@ -142,6 +147,13 @@ struct node_ops {
 
 	/* Storage may leave it NULL: all is data. Formats: the answer is a value and may be stale after the next yield. */
 	int (*map)(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out);
+
+	/* Formats, or NULL: reads [at, at + to.len), which map has just said to be all `what`: ENCODED. */
+	int (*decode)(struct co *co, struct node *n, const struct node_extent *what, struct guest at, struct iov to);
+
+	/* Formats, or NULL: from becomes the cluster at `at`, or its part inside the disk; *stored is false where it doesn't get
+	 * smaller: then nothing has changed. The caller holds the cluster's range lock. */
+	int (*compress)(struct co *co, struct node *n, struct guest at, struct iov from, bool *stored);
 
 	/* Formats, or NULL: [off, off + len) is about to be changed by a request. */
 	void (*changing)(struct node *n, uint64_t off, uint64_t len);

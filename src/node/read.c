@@ -22,7 +22,7 @@ static int read_child(struct co *co, struct node *file, uint64_t off, struct iov
 	return there > 0 ? node_storage_read(co, file, off, iov_slice(to, 0, there)) : 0;
 }
 
-static int read_run(struct co *co, struct node_run *run, struct iov to)
+static int read_run(struct co *co, struct node_run *run, uint64_t off, struct iov to)
 {
 	struct node *layer = run->layer;
 	int err = 0;
@@ -36,7 +36,7 @@ static int read_run(struct co *co, struct node_run *run, struct iov to)
 		else
 			err = read_child(co, layer->data, run->at.host.off, to);
 		break;
-	case NODE_ENCODED: err = -ENOTSUP; break;
+	case NODE_ENCODED: err = layer->ops->decode(co, layer, &run->at, (struct guest){off}, to); break;
 	}
 	node_run_leave(run);
 	return err;
@@ -46,7 +46,7 @@ static void read_piece(struct co *co, void *arg)
 {
 	struct node_piece *piece = arg;
 
-	node_piece_end(piece, read_run(co, &piece->run, piece->iov));
+	node_piece_end(piece, read_run(co, &piece->run, piece->off, piece->iov));
 }
 
 static bool needs_io(const struct node_run *run) { return run->at.kind == NODE_DATA || run->at.kind == NODE_ENCODED; }
@@ -67,6 +67,7 @@ static int read_many(struct co *co, struct node *n, uint64_t off, struct iov to)
 			break;
 		}
 		len = piece->run.at.len;
+		piece->off = off;
 		piece->iov = iov_slice(to, 0, len);
 		off += len;
 		to = iov_slice(to, len, to.len - len);
@@ -84,7 +85,7 @@ int node_layers_read(struct co *co, struct node *n, uint64_t off, struct iov to)
 	if (err != 0)
 		return err;
 	if (run.at.len == to.len)
-		return read_run(co, &run, to);
+		return read_run(co, &run, off, to);
 	node_run_leave(&run);
 	return read_many(co, n, off, to);
 }

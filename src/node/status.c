@@ -39,7 +39,7 @@ static void describe(const struct node_run *run, bool follow, struct node_status
 		.depth = run->depth,
 		.has_host = run->at.kind != NODE_ENCODED && run->at.has_host,
 		.holder = run->layer,
-		.compressed = run->at.kind == NODE_ENCODED,
+		.compressed = run->at.compressed,
 	};
 	if (out->has_host)
 		out->host = run->at.host;

@@ -168,6 +168,20 @@ static int take_cluster(struct co *co, struct qcow2 *q, uint64_t cluster, bool *
 	return 0;
 }
 
+int qcow2_alloc_at(struct co *co, struct qcow2 *q, uint64_t cluster, bool *taken)
+{
+	uint64_t end = (cluster + 1) << q->cluster_bits;
+	int rc = take_cluster(co, q, cluster, taken);
+
+	if (rc || !*taken)
+		return rc;
+	q->zero_from = MAX(q->zero_from, end);
+	rc = qcow2_file_reach(co, q, end);
+	if (rc && qcow2_refcount_drop(co, q, cluster, 1))
+		q->stats.leaked++;
+	return rc;
+}
+
 /* Takes clusters one by one; the first that isn't free sends it on, to begin behind that one. */
 static int take_adjacent(struct co *co, struct qcow2 *q, uint64_t n, uint64_t *start)
 {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "qcow2/compress.h"
 #include "qcow2/engine.h"
 
 #define FEATURES_KNOWN                                                                                                 \
@@ -32,6 +33,7 @@ static void release_memory(struct qcow2 *q)
 {
 	qcow2_cache_fini(&q->l2_cache);
 	qcow2_cache_fini(&q->refcount_cache);
+	qcow2_decoder_fini(q);
 	qcow2_table_fini(&q->l1);
 	qcow2_table_fini(&q->reftable);
 	qcow2_batch_fini(&q->phase_a);
@@ -93,6 +95,8 @@ static const struct node_ops qcow2_ops = {
 	.flush = driver_flush,
 	.resize = qcow2_resize,
 	.map = qcow2_map,
+	.decode = qcow2_decode,
+	.compress = qcow2_compress,
 	.reserve = qcow2_reserve,
 	.publish = qcow2_publish,
 	.cancel = qcow2_cancel,
@@ -127,6 +131,9 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 	if (h->crypt_method)
 		return err_set(err, -ENOTSUP, "the image is encrypted (%s), which is not supported yet",
 			h->crypt_method == QCOW2_CRYPT_LUKS ? "LUKS" : "AES");
+	if (!qcow2_codec_known(h->compression_type))
+		return err_set(
+			err, -ENOTSUP, "the image is compressed with zstd, which this program was built without");
 	if (!o->write)
 		return 0;
 	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
@@ -175,6 +182,9 @@ static void init_lists(struct qcow2 *q)
 	co_mutex_init(&q->rewriting);
 	co_mutex_init(&q->grow_refcounts);
 	co_mutex_init(&q->grow_file);
+	co_mutex_init(&q->pack);
+	co_sem_init(&q->encoders, QCOW2_ENCODERS);
+	qcow2_decoder_init(q);
 	co_queue_init(&q->keeper_wake);
 	co_queue_init(&q->keeper_done);
 	co_queue_init(&q->leaks_done);

@@ -14,7 +14,8 @@
  * any pointer on disk or in memory needs, and a dirty refcount unit may be written at any time.
  *
  * Locks, in this order; none is needed by a commit, so that whoever holds one may wait for a commit:
- *   range lock of the node (held by the caller) -> l1 entry being made (l2.c) -> q->grow_refcounts (refblock.c) -> q->grow_file
+ *   range lock of the node (held by the caller) -> q->encoders (encode.c) -> q->pack (pack.c) -> l1 entry being made (l2.c)
+ *   -> q->grow_refcounts (refblock.c) -> q->grow_file
  */
 #ifndef CORRAL_QCOW2_ENGINE_H
 #define CORRAL_QCOW2_ENGINE_H
@@ -44,6 +45,10 @@
 #define QCOW2_MAX_QUARANTINE (UINT64_C(256) << 20) /* and bytes at most; in between a quarter of the file */
 #define QCOW2_EPOCH_POLL_NS (UINT64_C(2) * 1000 * 1000) /* how often to look whether an epoch has passed */
 #define QCOW2_COMMIT_WRITES 32                          /* metadata writes of one commit in flight at once */
+#define QCOW2_DECODED 16                                /* clusters that are kept decompressed, at most, */
+#define QCOW2_LEAST_DECODED 4                           /* at least, */
+#define QCOW2_DECODED_BYTES (UINT64_C(4) << 20)         /* and in between so many bytes of them */
+#define QCOW2_ENCODERS 8                                /* clusters that are being compressed at once */
 
 struct qcow2;
 
@@ -81,6 +86,23 @@ int qcow2_cache_get_zero(struct co *co, struct qcow2_cache *c, uint64_t host, st
 void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at, uint32_t bytes);
 /* Drops what is cached of [host, host + bytes): it has been freed. None of it is dirty, loading or being written. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host, uint64_t bytes);
+
+/* ---- decode.c: compressed clusters ---- */
+
+struct qcow2_decoded {        /* one of them, decompressed */
+	uint64_t host, bytes; /* where it lies compressed; bytes is 0: nothing */
+	uint64_t used;        /* when it was wanted last, by the count of all that were wanted */
+	bool busy;            /* it is being read and decompressed */
+	void *memory;         /* of a cluster, and behind it what it is made of; NULL until it is needed */
+	struct co_queue done;
+};
+
+struct qcow2_decoder {
+	struct qcow2_decoded slots[QCOW2_DECODED];
+	unsigned n;
+	uint64_t wanted;
+	struct co_sem idle; /* slots that aren't busy */
+};
 
 /* ---- the image ---- */
 
@@ -150,6 +172,11 @@ struct qcow2 {
 	struct qcow2_freed_list freed;         /* unmapped in memory */
 	struct qcow2_freed_list freed_commit;  /* captured by the commit that runs */
 	struct qcow2_freed_list freed_durable; /* unmapped on disk, waits for its epoch */
+
+	struct qcow2_decoder decoder;
+	struct co_sem encoders; /* who may compress now */
+	struct co_mutex pack;   /* held to look for space for compressed data */
+	uint64_t compressed_at; /* where the next goes, inside a cluster that has some already; 0: into a fresh one */
 
 	bool commit_running;
 	struct list commit_waiters; /* for the commit that starts next */
@@ -251,6 +278,9 @@ struct qcow2_span {
 struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t descriptor);
 /* The clusters that hold it: the entry takes one reference to each of them. */
 struct qcow2_span qcow2_entry_span(const struct qcow2 *q, uint64_t descriptor);
+/* Compressed data lies below this: a descriptor has no room for more. */
+uint64_t qcow2_compressed_end(const struct qcow2 *q);
+uint64_t qcow2_compressed_descriptor(const struct qcow2 *q, uint64_t host, uint64_t bytes);
 
 /* ---- refcount.c ---- */
 
@@ -259,6 +289,8 @@ void qcow2_refcount_set(void *data, unsigned order, uint64_t index, uint64_t val
 /* The slice with the refcount of a cluster, and the index in it; *out is NULL where there is no usable block. */
 int qcow2_refcount_slice(struct co *co, struct qcow2 *q, uint64_t cluster, struct qcow2_slice **out, uint64_t *index)
 	ATTR_MUST_USE;
+/* One more reference to a cluster that has some, in the slice and at the index just looked up; false: no more fit. */
+bool qcow2_refcount_raise(struct qcow2 *q, struct qcow2_slice *s, uint64_t index) ATTR_MUST_USE;
 /* Takes one reference from each of n clusters, whose unmapping must be durable (or who were never mapped). */
 int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n) ATTR_MUST_USE;
 static inline uint64_t qcow2_slice_refcounts(const struct qcow2 *q)
@@ -276,6 +308,8 @@ int qcow2_refblock_make(struct co *co, struct qcow2 *q, uint64_t cluster) ATTR_M
 /* Up to `want` adjacent clusters, at least one; refcount 1 in memory. */
 int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
 	ATTR_MUST_USE;
+/* This one; *taken is false where it is in use. */
+int qcow2_alloc_at(struct co *co, struct qcow2 *q, uint64_t cluster, bool *taken) ATTR_MUST_USE;
 /* Exactly n adjacent ones. */
 int qcow2_alloc_run(struct co *co, struct qcow2 *q, uint64_t n, uint64_t *host) ATTR_MUST_USE;
 /* The file reaches to `end`. */
@@ -296,6 +330,27 @@ void qcow2_keeper_stop(struct co *co, struct qcow2 *q);
 void qcow2_freed_move(struct qcow2_freed_list *to, struct qcow2_freed_list *from);
 /* The commit that captured them is over. */
 void qcow2_freed_settle(struct qcow2 *q, bool durable);
+
+/* ---- pack.c: space for compressed data, several to a cluster ---- */
+
+/* What it is cut into: no sector, or what is as good as one, is written twice. */
+uint32_t qcow2_pack_unit(const struct qcow2 *q);
+/* Space for so many bytes, whole units and less than a cluster; a reference to each cluster that it lies in. */
+int qcow2_pack(struct co *co, struct qcow2 *q, uint64_t bytes, uint64_t *host) ATTR_MUST_USE;
+/* Nothing ever pointed to it. */
+void qcow2_pack_cancel(struct co *co, struct qcow2 *q, uint64_t host, uint64_t bytes);
+/* The cluster is about to be punched or free: nothing more goes into it. */
+void qcow2_pack_close(struct qcow2 *q, uint64_t cluster);
+
+/* ---- decode.c, encode.c ---- */
+
+void qcow2_decoder_init(struct qcow2 *q);
+void qcow2_decoder_fini(struct qcow2 *q);
+/* Nobody can be reading the cluster any more, and it gets other content: forgets what was decompressed from it. */
+void qcow2_decoder_forget(struct qcow2 *q, uint64_t cluster);
+int qcow2_decode(struct co *co, struct node *n, const struct node_extent *what, struct guest at, struct iov to)
+	ATTR_MUST_USE;
+int qcow2_compress(struct co *co, struct node *n, struct guest at, struct iov from, bool *stored) ATTR_MUST_USE;
 
 /* ---- leaks.c ---- */
 
@@ -333,5 +388,8 @@ int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *
 void qcow2_cancel(struct co *co, struct node *n, const struct node_reservation *res);
 int qcow2_unmap(struct co *co, struct node *n, struct guest at, uint64_t len, enum node_unmap how) ATTR_MUST_USE;
 int qcow2_resize(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;
+/* The subcluster at guest, or all of a compressed cluster, reads zeros from guest address `end` on and what it did before, from
+ * space of its own. buffer: of a cluster. */
+int qcow2_rewrite(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t end, void *buffer) ATTR_MUST_USE;
 
 #endif

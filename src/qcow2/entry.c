@@ -54,10 +54,39 @@ bool qcow2_offset_valid(const struct qcow2 *q, uint64_t offset)
 	return offset != 0 && is_aligned(offset, q->cluster_bytes) && offset < q->file_bytes;
 }
 
+/* x = 62 - (cluster_bits - 8) bits of offset, then the number of sectors behind the one that it begins in. */
+static unsigned compressed_offset_bits(const struct qcow2 *q) { return 62 - (q->cluster_bits - 8); }
+
+uint64_t qcow2_compressed_end(const struct qcow2 *q) { return UINT64_C(1) << MIN(compressed_offset_bits(q), 56u); }
+
+uint64_t qcow2_compressed_descriptor(const struct qcow2 *q, uint64_t host, uint64_t bytes)
+{
+	uint64_t more = (host + bytes - 1) / QCOW2_SECTOR - host / QCOW2_SECTOR;
+
+	return QCOW2_COMPRESSED | more << compressed_offset_bits(q) | host;
+}
+
+static struct qcow2_span compressed_bytes(const struct qcow2 *q, uint64_t descriptor)
+{
+	unsigned offset_bits = compressed_offset_bits(q);
+	uint64_t offset = descriptor & ((UINT64_C(1) << offset_bits) - 1);
+	uint64_t sectors = ((descriptor & (QCOW2_COMPRESSED - 1)) >> offset_bits) + 1;
+
+	return (struct qcow2_span){offset, align_down(offset, QCOW2_SECTOR) + sectors * QCOW2_SECTOR - offset};
+}
+
+/* It begins in the file, behind the header; the last of its sectors may be cut off, as it needn't be used up. */
+static bool compressed_valid(const struct qcow2 *q, uint64_t descriptor)
+{
+	uint64_t host = compressed_bytes(q, descriptor).host;
+
+	return host >= q->cluster_bytes && host < MIN(q->file_bytes, qcow2_compressed_end(q));
+}
+
 bool qcow2_l2_entry_valid(const struct qcow2 *q, struct qcow2_entry e)
 {
 	if (qcow2_entry_is_compressed(e))
-		return !e.data && !e.zero;
+		return !e.data && !e.zero && compressed_valid(q, e.descriptor);
 	if (e.descriptor & (QCOW2_L2_RESERVED | QCOW2_ZERO))
 		return false;
 	if ((e.zero && q->header.version < 3) || (e.data & e.zero))
@@ -65,16 +94,6 @@ bool qcow2_l2_entry_valid(const struct qcow2 *q, struct qcow2_entry e)
 	if (qcow2_entry_has_host(e))
 		return qcow2_offset_valid(q, qcow2_entry_host(e));
 	return !e.data && (!e.descriptor || e.zero);
-}
-
-/* x = 62 - (cluster_bits - 8) bits of offset, then the number of sectors behind the one that it begins in. */
-static struct qcow2_span compressed_bytes(const struct qcow2 *q, uint64_t descriptor)
-{
-	unsigned offset_bits = 62 - (q->cluster_bits - 8);
-	uint64_t offset = descriptor & ((UINT64_C(1) << offset_bits) - 1);
-	uint64_t sectors = ((descriptor & (QCOW2_COMPRESSED - 1)) >> offset_bits) + 1;
-
-	return (struct qcow2_span){offset, align_down(offset, QCOW2_SECTOR) + sectors * QCOW2_SECTOR - offset};
 }
 
 struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t descriptor)

@@ -9,6 +9,8 @@
 
 static enum node_kind kind_of(struct qcow2_entry e, unsigned sub)
 {
+	if (MUTANT(69) && (e.descriptor & QCOW2_ZERO)) /* which in a compressed one is a bit of the offset */
+		return NODE_ZERO;
 	if (qcow2_entry_is_compressed(e))
 		return NODE_ENCODED;
 	if (e.data >> sub & 1)
@@ -16,10 +18,23 @@ static enum node_kind kind_of(struct qcow2_entry e, unsigned sub)
 	return e.zero >> sub & 1 ? NODE_ZERO : NODE_UNALLOCATED;
 }
 
-static void classify(struct qcow2_entry e, unsigned sub, uint64_t in_cluster, struct node_extent *out)
+static void classify_compressed(const struct qcow2 *q, struct qcow2_entry e, struct node_extent *out)
+{
+	struct qcow2_span at = qcow2_entry_bytes(q, e.descriptor);
+
+	out->has_host = true;
+	out->host.off = at.host;
+	out->encoded_bytes = at.bytes;
+	out->compressed = true;
+}
+
+static void classify(
+	const struct qcow2 *q, struct qcow2_entry e, unsigned sub, uint64_t in_cluster, struct node_extent *out)
 {
 	*out = (struct node_extent){.kind = kind_of(e, sub)};
-	if (out->kind == NODE_ENCODED || !qcow2_entry_has_host(e))
+	if (out->kind == NODE_ENCODED)
+		classify_compressed(q, e, out);
+	if (qcow2_entry_is_compressed(e) || !qcow2_entry_has_host(e))
 		return;
 	out->has_host = true;
 	out->host.off = qcow2_entry_host(e) + in_cluster;
@@ -102,7 +117,7 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 	}
 	if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index)))
 		return qcow2_corrupt(co, q);
-	classify(qcow2_l2_entry(q, s, index), sub, in_cluster, out);
+	classify(q, qcow2_l2_entry(q, s, index), sub, in_cluster, out);
 	run = run_length(q, s, index, sub, div_round_up(in_sub + len, n->subcluster));
 	out->len = MIN(len, run * n->subcluster - in_sub);
 	return 0;

@@ -122,7 +122,7 @@ void qcow2_freed_settle(struct qcow2 *q, bool durable)
 
 /* ---- giving back ---- */
 
-/* Whether the reference to be taken is the cluster's last one. */
+/* Whether the reference to be taken is the cluster's last one: then nothing may be put there any more. */
 static int is_last(struct co *co, struct qcow2 *q, uint64_t cluster, bool *last)
 {
 	struct qcow2_slice *s;
@@ -130,6 +130,8 @@ static int is_last(struct co *co, struct qcow2 *q, uint64_t cluster, bool *last)
 	int rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
 
 	*last = !rc && s && qcow2_refcount_get(s->data, q->header.refcount_order, index) == 1;
+	if (*last)
+		qcow2_pack_close(q, cluster);
 	return rc;
 }
 

@@ -80,6 +80,19 @@ static void mark_dirty(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
 	qcow2_cache_dirty(&q->refcount_cache, s, (uint32_t)(bit / 8), MAX(1u, (1u << q->header.refcount_order) / 8));
 }
 
+bool qcow2_refcount_raise(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
+{
+	unsigned order = q->header.refcount_order;
+	uint64_t value = qcow2_refcount_get(s->data, order, index);
+	uint64_t most = UINT64_MAX >> (64 - (1u << order));
+
+	if (value == 0 || value == most)
+		return false;
+	qcow2_refcount_set(s->data, order, index, value + 1);
+	mark_dirty(q, s, index);
+	return true;
+}
+
 #ifdef CORRAL_SIM
 /* Mutant 22: beside the commit's own write of the sector. */
 static int write_at_once(struct co *co, struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
@@ -112,6 +125,8 @@ static int drop_one(struct co *co, struct qcow2 *q, uint64_t cluster)
 	if (value > 1 || MUTANT(11))
 		return 0;
 	qcow2_cache_forget(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
+	qcow2_decoder_forget(q, cluster);
+	qcow2_pack_close(q, cluster);
 	bit_clear(q->full, cluster / qcow2_slice_refcounts(q));
 	if (!MUTANT(51))
 		q->next_cluster = MIN(q->next_cluster, cluster);

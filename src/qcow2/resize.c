@@ -54,9 +54,9 @@ static int read_extent(struct co *co, struct qcow2 *q, const struct node_extent 
 	case NODE_ZERO: return 0;
 	case NODE_DATA: return read_child(co, q->node.file, e->host.off, to, e->len);
 	case NODE_UNALLOCATED: return q->node.backing ? read_child(co, q->node.backing, guest, to, e->len) : 0;
-	case NODE_ENCODED: break;
+	case NODE_ENCODED: return qcow2_decode(co, &q->node, e, (struct guest){guest}, IOV_BUF(to, e->len));
 	}
-	return -ENOTSUP;
+	return -EINVAL;
 }
 
 /* Guest bytes as they read now, into a buffer of zeros. */
@@ -92,7 +92,7 @@ static int fill_reserved(struct co *co, struct qcow2 *q, const struct node_reser
 
 /* The subcluster at guest reads zeros from guest address `end` on, from space of its own. What is in place already (the tail
  * of the disk, or what a resize that was cut off left behind its end) is zeroed there. */
-static int rewrite_subcluster(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t end, void *buffer)
+int qcow2_rewrite(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t end, void *buffer)
 {
 	uint64_t unit = q->node.subcluster, keep = end - guest;
 	struct node_reservation res;
@@ -133,7 +133,7 @@ static int zero_tail(struct co *co, struct qcow2 *q, void *buffer)
 	rc = qcow2_map(co, &q->node, (struct guest){end}, next - end, &e);
 	if (rc || e.kind == NODE_ZERO || (e.kind == NODE_UNALLOCATED && !backing_shows(q, end)))
 		return rc;
-	return rewrite_subcluster(co, q, next - q->node.subcluster, end, buffer);
+	return qcow2_rewrite(co, q, next - q->node.subcluster, end, buffer);
 }
 
 /* Whole subclusters in [from, to) read zeros; version 2 has no zero mark, so they are written where the backing file shows. */
@@ -147,7 +147,7 @@ static int zero_subclusters(struct co *co, struct qcow2 *q, uint64_t from, uint6
 		return rc;
 	rc = 0;
 	for (uint64_t at = from; !rc && at < to && backing_shows(q, at); at += q->node.subcluster)
-		rc = rewrite_subcluster(co, q, at, at, buffer);
+		rc = qcow2_rewrite(co, q, at, at, buffer);
 	return rc;
 }
 

@@ -6,14 +6,18 @@
  *     nothing            nothing, or zero mark       the same            nothing; over a backing file: can't
  *     data, own          zero mark, space kept       zero mark, freed    entry 0, freed (never where space is to be kept)
  *     data, shared       zero mark, one ref less     the same            the same
+ *     compressed         the same, in each cluster that it lies in
  *     zero, with space   nothing                     zero mark, freed    -
  *
  * "zero mark" is the zero flag, or the subcluster's zero bit; where nothing is mapped and no backing file reaches, there is
- * nothing to do. A host cluster is freed when none of its subclusters has data any more. Version 2 has no zero mark:
+ * nothing to do. A host cluster is freed when none of its subclusters has data any more; a compressed cluster of which only a
+ * part is unmapped becomes a standard one first. Version 2 has no zero mark:
  * -ENOTSUP lets the node layer write zeros, or drop a discard (crash-safety G8, G9).
  */
 #include <errno.h>
+#include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "qcow2/engine.h"
 
 static bool backing_covers(const struct qcow2 *q, uint64_t guest)
@@ -30,11 +34,9 @@ static int unmapped_entry(const struct qcow2 *q, uint64_t guest, struct qcow2_en
 {
 	bool keep = how == NODE_UNMAP_KEEP && qcow2_entry_is_own(e);
 
-	if (qcow2_entry_is_compressed(e))
-		return -ENOTSUP;
 	*to = e;
 	to->data &= ~mask;
-	*freed = qcow2_entry_has_host(e) && !keep && (!to->data || MUTANT(73));
+	*freed = (qcow2_entry_is_compressed(e) || qcow2_entry_has_host(e)) && !keep && (!to->data || MUTANT(73));
 	if (*freed && !to->data)
 		to->descriptor = 0;
 	if (is_nothing(e) && !backing_covers(q, guest))
@@ -78,6 +80,14 @@ static int unmap_slice(
 	return rc;
 }
 
+static bool entries_valid(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index + (uint32_t)i)))
+			return false;
+	return true;
+}
+
 /* Nothing to do where there is no table, no backing file, or it ends before. */
 static int slice_to_unmap(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **s, uint32_t *index)
 {
@@ -102,7 +112,9 @@ static int unmap_slices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 
 		if (!rc)
 			rc = slice_to_unmap(co, q, guest, &s, &index);
-		if (!rc && s)
+		if (!rc && s && !entries_valid(q, s, index, div_round_up(end - guest, q->cluster_bytes)))
+			rc = qcow2_corrupt(co, q);
+		else if (!rc && s)
 			rc = unmap_slice(q, s, index, guest, end, how);
 		if (rc)
 			return rc;
@@ -111,12 +123,31 @@ static int unmap_slices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 	return 0;
 }
 
+/* There is a compressed cluster around this address: it becomes a standard one. */
+static int expand_at(struct co *co, struct qcow2 *q, uint64_t at)
+{
+	uint64_t cluster = align_down(at, q->cluster_bytes);
+	AUTO_FREE void *buffer = NULL;
+	struct node_extent e = {0};
+	int rc = at > cluster ? qcow2_map(co, &q->node, (struct guest){at}, 1, &e) : 0;
+
+	if (rc || e.kind != NODE_ENCODED)
+		return rc;
+	buffer = aligned_alloc(QCOW2_SLICE_BYTES, align_up(q->cluster_bytes, QCOW2_SLICE_BYTES));
+	return buffer ? qcow2_rewrite(co, q, cluster, cluster + q->cluster_bytes, buffer) : -ENOMEM;
+}
+
 /* Of no length, it only tells whether it could be done there. */
 int qcow2_unmap(struct co *co, struct node *n, struct guest at, uint64_t len, enum node_unmap how)
 {
 	struct qcow2 *q = qcow2_of(n);
+	uint64_t end = at.off + len;
+	int rc;
 
 	if (len == 0)
 		return q->header.version < 3 && backing_covers(q, at.off) ? -ENOTSUP : 0;
-	return unmap_slices(co, q, at.off, at.off + len, how);
+	rc = expand_at(co, q, at.off);
+	if (!rc && end < n->size)
+		rc = expand_at(co, q, end);
+	return rc ? rc : unmap_slices(co, q, at.off, end, how);
 }

@@ -8,8 +8,8 @@
  *     (the node layer writes the content)
  *     publish    the entries, in memory; what they replace goes into quarantine
  *
- * A fresh cluster replaces the old one as a whole. So where the old one is shared and has data in other subclusters, the
- * reservation is wider than asked: from the first to the last of them, for the node layer to copy. What lies outside of a
+ * A fresh cluster replaces the old one as a whole. So where the old one is shared and has data in other subclusters, or is
+ * compressed, the reservation is wider than asked: from the first to the last of them, for the node layer to copy. What lies outside of a
  * reservation stays zero or unallocated, and is never read from the host cluster.
  *
  * The commit writes entry and refcount in the right order (commit.c).
@@ -19,12 +19,17 @@
 #include "qcow2/engine.h"
 
 /* What of the entry's host cluster must be copied when another one takes its place. */
-static uint32_t to_copy(struct qcow2_entry e) { return qcow2_entry_is_own(e) || MUTANT(72) ? 0 : e.data; }
+static uint32_t to_copy(const struct qcow2 *q, struct qcow2_entry e)
+{
+	if (qcow2_entry_is_compressed(e))
+		return (uint32_t)((UINT64_C(1) << q->subclusters) - 1);
+	return qcow2_entry_is_own(e) || MUTANT(72) ? 0 : e.data;
+}
 
 /* Whether entry e, n behind the first, can be given space together with it: adjacent space of our own, or fresh space. */
 static bool goes_with(const struct qcow2 *q, struct qcow2_entry first, struct qcow2_entry e, uint64_t n)
 {
-	if (qcow2_entry_is_compressed(e))
+	if (!qcow2_l2_entry_valid(q, e))
 		return false;
 	if (qcow2_entry_is_own(first))
 		return e.descriptor == first.descriptor + n * q->cluster_bytes;
@@ -55,8 +60,8 @@ static uint64_t count_alike(
 static void widen(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t *from, uint64_t *to)
 {
 	uint64_t last = (*to - 1) / q->subclusters, base = last * q->subclusters;
-	uint32_t before = to_copy(qcow2_l2_entry(q, s, index));
-	uint32_t behind = to_copy(qcow2_l2_entry(q, s, index + (uint32_t)last));
+	uint32_t before = to_copy(q, qcow2_l2_entry(q, s, index));
+	uint32_t behind = to_copy(q, qcow2_l2_entry(q, s, index + (uint32_t)last));
 
 	if (before)
 		*from = MIN(*from, (uint64_t)__builtin_ctz(before));
@@ -100,8 +105,6 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 	if (!qcow2_l2_entry_valid(q, first))
 		return qcow2_corrupt(co, q);
 	to = from + count_alike(q, s, index, (unsigned)from, len / n->subcluster);
-	if (to == from)
-		return -ENOTSUP;
 	*out = (struct node_reservation){.guest = at};
 	if (!qcow2_entry_is_own(first)) {
 		widen(q, s, index, &from, &to);
@@ -116,6 +119,8 @@ void qcow2_entry_free(struct qcow2 *q, uint64_t descriptor)
 {
 	struct qcow2_span span = qcow2_entry_span(q, descriptor);
 
+	if (MUTANT(66) && (descriptor & QCOW2_COMPRESSED))
+		span.bytes = q->cluster_bytes;
 	if (span.bytes)
 		qcow2_free(q, span.host, span.bytes);
 }
