@@ -12,8 +12,8 @@
 #include "base/math.h"
 #include "memory.h"
 
-static const char *const op_names[SIM_OP_KINDS] = {
-	"read", "write", "write-fua", "flush", "zero", "zero-unmap", "discard", "resize", "drain", "reopen", "cut"};
+static const char *const op_names[SIM_OP_KINDS] = {"read", "write", "write-fua", "write-compressed", "flush", "zero",
+	"zero-unmap", "discard", "resize", "drain", "reopen", "cut"};
 
 const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
 
@@ -23,6 +23,13 @@ const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
 static bool coin(struct sim_rng *r) { return sim_below(r, 2) == 0; }
 
 /* ---- the image ---- */
+
+static void draw_compression(struct sim_geometry *g, struct sim_rng *r)
+{
+	g->compressed_in = 1 + sim_below(r, 3);
+	if (g->version >= 3 && coin(r) && sim_codec_there(SIM_ZSTD))
+		g->compression = SIM_ZSTD;
+}
 
 static void draw_geometry(struct sim_geometry *g, struct sim_rng *r)
 {
@@ -35,6 +42,8 @@ static void draw_geometry(struct sim_geometry *g, struct sim_rng *r)
 	g->guest_bytes = (8 + sim_below(r, sim_one_in(r, 4) ? 600 : 120)) * UINT64_C(512);
 	if (g->refcount_order >= 2 && sim_one_in(r, 4))
 		g->snapshots = 1 + sim_below(r, 2);
+	if (sim_one_in(r, 5))
+		draw_compression(g, r);
 	g->id = SIM_ID_IMAGE;
 }
 
@@ -156,6 +165,7 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 	c->weight[SIM_WRITE] += 2;
 	if (sim_one_in(r, 3))
 		draw_churn(c, r);
+	c->weight[SIM_WRITE_COMPRESSED] = sim_one_in(r, c->image.compressed_in ? 2 : 6) ? 2 + sim_below(r, 20) : 0;
 	c->weight[SIM_RESIZE] = sim_one_in(r, 4);
 	c->weight[SIM_DRAIN] = sim_one_in(r, 4);
 	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
@@ -191,6 +201,15 @@ static void draw_range(struct sim_op *op, const struct style *s, uint32_t sector
 	op->sectors = MIN(op->sectors, sectors - op->first);
 }
 
+/* The last one ends where the disk does. */
+static void whole_clusters(struct sim_op *op, uint32_t cluster, uint32_t sectors)
+{
+	uint32_t end = MIN((op->first + op->sectors + cluster - 1) / cluster * cluster, sectors);
+
+	op->first = op->first / cluster * cluster;
+	op->sectors = end - op->first;
+}
+
 static void draw_op(
 	struct sim_config *c, struct sim_op *op, const struct style *s, uint32_t *sectors, struct sim_rng *r)
 {
@@ -206,11 +225,14 @@ static void draw_op(
 	case SIM_READ:
 	case SIM_WRITE:
 	case SIM_WRITE_FUA:
+	case SIM_WRITE_COMPRESSED:
 	case SIM_ZERO:
 	case SIM_ZERO_UNMAP:
 	case SIM_DISCARD: draw_range(op, s, *sectors, r); break;
 	default: break;
 	}
+	if (op->kind == SIM_WRITE_COMPRESSED)
+		whole_clusters(op, s->cluster_sectors, *sectors);
 }
 
 static void draw_ops(struct sim_config *c, uint32_t count, struct sim_rng *r)
@@ -299,9 +321,12 @@ void sim_config_tell(const struct sim_config *c)
 
 	printf("image: version %u, clusters of %u, %u-bit refcounts, guest of %" PRIu64
 	       " bytes, %s, %u snapshots, backing %s"
-	       "%s%s%s%s\n",
+	       "%s%s%s%s%s\n",
 		c->image.version, 1u << c->image.cluster_bits, 1u << c->image.refcount_order, c->image.guest_bytes,
 		fills[c->image.fill], c->image.snapshots, belows[c->below], c->image.lazy ? ", lazy" : "",
+		!c->image.compressed_in        ? ""
+			: c->image.compression ? ", zstd"
+					       : ", zlib",
 		c->device ? ", device" : "", c->unit_bytes > 512 ? ", 4k sectors" : "", c->faulty ? ", faulty" : "");
 	printf("run: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
 		c->nbd ? ", NBD" : "");

@@ -14,6 +14,7 @@ enum sim_op_kind {
 	SIM_READ,
 	SIM_WRITE,
 	SIM_WRITE_FUA,
+	SIM_WRITE_COMPRESSED, /* where it isn't whole clusters, as any other */
 	SIM_FLUSH,
 	SIM_ZERO,
 	SIM_ZERO_UNMAP,

@@ -43,6 +43,30 @@ void sim_version_drop(struct sim_disk *d, uint32_t v)
 	d->versions_free = v;
 }
 
+/* Behind the bytes lies their hash. */
+static void bytes_set(uint8_t *bytes, const uint8_t *sector)
+{
+	uint64_t words[SIM_SECTOR / 8], h = 0;
+
+	memcpy(words, sector, SIM_SECTOR);
+	for (unsigned i = 0; i < SIM_SECTOR / 8; i++) {
+		h = (h ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
+		h ^= h >> 31;
+	}
+	memcpy(bytes, sector, SIM_SECTOR);
+	memcpy(bytes + SIM_SECTOR, &h, sizeof(h));
+}
+
+uint64_t sim_version_content(const struct sim_disk *d, uint32_t version)
+{
+	const struct sim_version *v = &d->versions[version];
+	uint64_t h = v->tag;
+
+	if (v->bytes)
+		memcpy(&h, v->bytes + SIM_SECTOR, sizeof(h));
+	return h;
+}
+
 static uint32_t version_of(struct sim_disk *d, const uint8_t *sector, uint32_t write)
 {
 	uint32_t v = version_new(d);
@@ -50,8 +74,8 @@ static uint32_t version_of(struct sim_disk *d, const uint8_t *sector, uint32_t w
 	uint64_t tag = sim_stamp_get(sector);
 
 	if (tag == SIM_TAG_OTHER) {
-		bytes = d->spare_count ? d->spare[--d->spare_count] : sim_alloc(SIM_SECTOR);
-		memcpy(bytes, sector, SIM_SECTOR);
+		bytes = d->spare_count ? d->spare[--d->spare_count] : sim_alloc(SIM_SECTOR + sizeof(uint64_t));
+		bytes_set(bytes, sector);
 	}
 	d->versions[v] = (struct sim_version){.tag = tag, .bytes = bytes, .write = write};
 	return v;

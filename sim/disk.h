@@ -26,7 +26,7 @@
 /* A write of zeros over space that was never written is the version 0 of a file; a device has a garbage version each. */
 struct sim_version {
 	uint64_t tag;
-	uint8_t *bytes; /* only where tag is SIM_TAG_OTHER */
+	uint8_t *bytes; /* only where tag is SIM_TAG_OTHER; and a hash of them, see sim_version_content */
 	uint32_t older; /* 0: this is the durable one, or 0 is */
 	uint32_t write; /* which write made it; 0: it was there before */
 };
@@ -113,6 +113,8 @@ void sim_disk_flush_failed(struct sim_disk *d, uint64_t covers);
 uint64_t sim_disk_read(struct sim_disk *d, uint64_t off, const struct iovec *v, uint64_t len, struct sim_rng *which);
 /* The bytes of a version, wherever they come from; scratch is a sector that may be used for it. */
 const uint8_t *sim_version_bytes(const struct sim_disk *d, uint32_t version, uint8_t *scratch);
+/* A number that tells contents apart. */
+uint64_t sim_version_content(const struct sim_disk *d, uint32_t version);
 void sim_version_drop(struct sim_disk *d, uint32_t version); /* for disk_cut.c; it is in no chain any more */
 
 /* ---- power cuts: disk_cut.c ---- */

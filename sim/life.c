@@ -77,6 +77,14 @@ static void op_read(struct co *co, struct sim_task *t)
 	sim_model_read_end(&run->model, start);
 }
 
+/* The disk may have got another size than the one that was drawn. */
+static int write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from)
+{
+	bool whole = is_aligned(off, n->cluster) && (is_aligned(from.len, n->cluster) || off + from.len == n->size);
+
+	return whole ? node_write_compressed(co, n, off, from) : node_write(co, n, off, from, 0);
+}
+
 static int op_change_call(struct co *co, struct sim_task *t)
 {
 	struct node *n = t->run->node;
@@ -85,6 +93,7 @@ static int op_change_call(struct co *co, struct sim_task *t)
 	switch (t->op.kind) {
 	case SIM_WRITE: return node_write(co, n, off, IOV_BUF(t->buffer, len), 0);
 	case SIM_WRITE_FUA: return node_write(co, n, off, IOV_BUF(t->buffer, len), NODE_FUA);
+	case SIM_WRITE_COMPRESSED: return write_compressed(co, n, off, IOV_BUF(t->buffer, len));
 	case SIM_ZERO: return node_zero(co, n, off, len, 0);
 	case SIM_ZERO_UNMAP: return node_zero(co, n, off, len, NODE_MAY_UNMAP);
 	case SIM_DISCARD: return node_discard(co, n, off, len);
@@ -105,7 +114,7 @@ static enum sim_outcome change_outcome(const struct sim_task *t, bool ok)
 static void op_change(struct co *co, struct sim_task *t)
 {
 	struct sim_run *run = t->run;
-	bool zero = t->op.kind != SIM_WRITE && t->op.kind != SIM_WRITE_FUA;
+	bool zero = t->op.kind != SIM_WRITE && t->op.kind != SIM_WRITE_FUA && t->op.kind != SIM_WRITE_COMPRESSED;
 	uint64_t start;
 	bool ok;
 	int rc;

@@ -14,7 +14,9 @@
 #include "memory.h"
 
 #define COPIED (UINT64_C(1) << 63)
+#define COMPRESSED (UINT64_C(1) << 62)
 #define ZERO UINT64_C(1)
+#define UNUSED 0xdb /* in the rest of clusters with compressed data */
 #define FILE_ROOM (UINT64_C(8) << 20)
 
 struct tree {
@@ -31,7 +33,8 @@ struct maker {
 	uint32_t gaps_in;
 	uint32_t guest_clusters, per_l2, l1_entries;
 	struct tree active, snapshot[SIM_SNAPSHOTS];
-	uint16_t *refs; /* per host cluster */
+	uint16_t *refs;     /* per host cluster */
+	uint64_t packed_at; /* where the next compressed data goes; 0: into a fresh cluster */
 	uint64_t reftable, reftable_clusters, snapshot_table;
 };
 
@@ -85,8 +88,71 @@ static void l2_need(struct maker *m, uint32_t c)
 		*l2 = take_run(m, 1);
 }
 
+/* ---- compressed clusters: packed as QEMU does it, byte by byte, so that they share sectors ---- */
+
+static uint64_t pack_fresh(struct maker *m)
+{
+	uint64_t host = take_run(m, 1);
+
+	memset(m->out->bytes + host, UNUSED, m->cluster);
+	return host;
+}
+
+/* References that a cluster may have from one tree: snapshots will hold as many. */
+static uint64_t sharers_most(const struct maker *m)
+{
+	uint64_t most = UINT64_MAX >> (64 - (1u << m->g->refcount_order));
+
+	return MIN(most / (1 + m->g->snapshots), UINT64_C(1) << 15);
+}
+
+/* The range may go on in the next cluster, where that is the next one to be taken. */
+static uint64_t pack(struct maker *m, uint64_t bytes)
+{
+	uint64_t at = m->packed_at, next = align_up(at, m->cluster);
+	bool more = at && at + bytes > next;
+
+	if (at == 0 || (more && next != m->end) || m->refs[at / m->cluster] >= sharers_most(m)) {
+		at = pack_fresh(m);
+	} else {
+		m->refs[at / m->cluster]++;
+		if (more) {
+			m->refs[m->end / m->cluster] = 1;
+			memset(m->out->bytes + m->end, UNUSED, m->cluster);
+			m->end += m->cluster;
+		}
+	}
+	m->packed_at = (at + bytes) % m->cluster ? at + bytes : 0;
+	return at;
+}
+
+static bool cluster_compressed(struct maker *m, uint32_t c, uint32_t id)
+{
+	uint64_t per = m->cluster / SIM_SECTOR, all = m->g->guest_bytes / SIM_SECTOR, bytes, host;
+	uint8_t *data = sim_alloc(2 * m->cluster), *to = data + m->cluster;
+
+	for (uint64_t s = c * per, i = 0; i < per && s < all; s++, i++)
+		sim_stamp_put(data + i * SIM_SECTOR, sim_tag(s, id));
+	bytes = sim_encode(m->g->compression, data, m->cluster, to, m->cluster - 1);
+	if (bytes > 0) {
+		l2_need(m, c);
+		host = pack(m, bytes);
+		memcpy(m->out->bytes + host, to, bytes);
+		m->active.entry[c] = COMPRESSED | host |
+			((host + bytes - 1) / SIM_SECTOR - host / SIM_SECTOR) << (62 - (m->g->cluster_bits - 8));
+		for (uint64_t s = c * per, i = 0; i < per && s < all; s++, i++) {
+			m->out->tags[s] = sim_tag(s, id);
+			m->out->holds[s] = true;
+		}
+	}
+	sim_free(data);
+	return bytes > 0;
+}
+
 static void cluster_data(struct maker *m, uint32_t c, uint32_t id)
 {
+	if (sim_one_in(m->r, m->g->compressed_in) && cluster_compressed(m, c, id))
+		return;
 	l2_need(m, c);
 	m->active.entry[c] = take_run(m, 1);
 	tags_set(m, c, m->active.entry[c], id);
@@ -178,12 +244,43 @@ static void diverge(struct maker *m, uint32_t id)
 
 /* ---- tables ---- */
 
+struct span { /* of host clusters */
+	uint64_t first, n;
+};
+
+static struct span entry_span(const struct maker *m, uint64_t entry)
+{
+	unsigned x = 62 - (m->g->cluster_bits - 8);
+	uint64_t host = entry & ((UINT64_C(1) << x) - 1), sectors = ((entry & (COMPRESSED - 1)) >> x) + 1;
+	uint64_t first = host / m->cluster;
+
+	if (!(entry & COMPRESSED))
+		return (struct span){(entry & ~ZERO) / m->cluster, 1};
+	return (struct span){first, ((host / SIM_SECTOR + sectors) * SIM_SECTOR - 1) / m->cluster + 1 - first};
+}
+
+static void tree_forget(struct maker *m, const struct tree *t)
+{
+	for (uint32_t i = 0; i < m->l1_entries; i++)
+		m->refs[t->l2[i] / m->cluster] = 0;
+	for (uint32_t c = 0; c < m->guest_clusters; c++) {
+		struct span s = entry_span(m, t->entry[c]);
+
+		for (uint64_t i = 0; i < s.n; i++)
+			m->refs[s.first + i] = 0;
+	}
+}
+
 static void tree_count(struct maker *m, const struct tree *t)
 {
 	for (uint32_t i = 0; i < m->l1_entries; i++)
 		m->refs[t->l2[i] / m->cluster]++;
-	for (uint32_t c = 0; c < m->guest_clusters; c++)
-		m->refs[(t->entry[c] & ~ZERO) / m->cluster]++;
+	for (uint32_t c = 0; c < m->guest_clusters; c++) {
+		struct span s = entry_span(m, t->entry[c]);
+
+		for (uint64_t i = 0; i < s.n; i++)
+			m->refs[s.first + i]++;
+	}
 }
 
 /* Space was counted once when it was taken; guest clusters and L2 tables are counted by their references. */
@@ -193,12 +290,8 @@ static void count(struct maker *m)
 
 	for (uint32_t k = 0; k < m->g->snapshots; k++)
 		trees[1 + k] = &m->snapshot[k];
-	for (uint32_t k = 0; k <= m->g->snapshots; k++) {
-		for (uint32_t i = 0; i < m->l1_entries; i++)
-			m->refs[trees[k]->l2[i] / m->cluster] = 0;
-		for (uint32_t c = 0; c < m->guest_clusters; c++)
-			m->refs[(trees[k]->entry[c] & ~ZERO) / m->cluster] = 0;
-	}
+	for (uint32_t k = 0; k <= m->g->snapshots; k++)
+		tree_forget(m, trees[k]);
 	for (uint32_t k = 0; k <= m->g->snapshots; k++)
 		tree_count(m, trees[k]);
 	m->refs[0] = 1;
@@ -219,7 +312,8 @@ static void tree_write(struct maker *m, const struct tree *t, bool active)
 		uint64_t l2 = t->l2[c / m->per_l2], entry = t->entry[c];
 
 		if (l2 != 0)
-			put64(bytes + l2 + c % m->per_l2 * 8, entry | copied(m, entry & ~ZERO, active));
+			put64(bytes + l2 + c % m->per_l2 * 8,
+				entry | (entry & COMPRESSED ? 0 : copied(m, entry & ~ZERO, active)));
 	}
 }
 
@@ -277,7 +371,8 @@ static void snapshot_table_write(struct maker *m)
 static void header_write(struct maker *m)
 {
 	const struct sim_geometry *g = m->g;
-	uint8_t *p = m->out->bytes, *tail = p + (g->version >= 3 ? 104 : 72);
+	uint32_t header_bytes = g->version < 3 ? 72 : g->compression ? 112 : 104;
+	uint8_t *p = m->out->bytes, *tail = p + header_bytes;
 
 	put32(p, 0x514649fb);
 	put32(p + 4, g->version);
@@ -290,9 +385,12 @@ static void header_write(struct maker *m)
 	put32(p + 60, g->snapshots);
 	put64(p + 64, g->snapshots ? m->snapshot_table : 0);
 	if (g->version >= 3) {
+		put64(p + 72, g->compression ? 8 : 0);
 		put64(p + 80, g->lazy);
 		put32(p + 96, g->refcount_order);
-		put32(p + 100, 104);
+		put32(p + 100, header_bytes);
+		if (g->compression)
+			p[104] = (uint8_t)g->compression;
 	}
 	if (!g->backing)
 		return;

@@ -3,6 +3,7 @@
 #ifndef CORRAL_SIM_MAKE_H
 #define CORRAL_SIM_MAKE_H
 
+#include "codec.h"
 #include "prng.h"
 #include "raw.h"
 
@@ -19,7 +20,9 @@ struct sim_geometry {
 	bool lazy;
 	enum sim_fill fill;
 	uint32_t snapshots;
-	uint32_t gaps_in;    /* one cluster in so many is left out: free, and full of garbage; 0: none */
+	uint32_t compressed_in;           /* one data cluster in so many is compressed; 0: none */
+	enum sim_compression compression; /* zstd: only version 3 */
+	uint32_t gaps_in;                 /* one cluster in so many is left out: free, and full of garbage; 0: none */
 	uint64_t used_until; /* everything below is counted as used, as if it had leaked; bytes of the file */
 	const char *backing; /* name, or NULL */
 	const char *backing_format;

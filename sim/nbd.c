@@ -405,7 +405,7 @@ bool sim_nbd_op(struct co *co, struct sim_task *t)
 {
 	struct sim_nbd_conn *c;
 
-	if (t->op.kind == SIM_RESIZE || t->op.kind == SIM_DRAIN)
+	if (t->op.kind == SIM_RESIZE || t->op.kind == SIM_DRAIN || t->op.kind == SIM_WRITE_COMPRESSED)
 		return false;
 	c = conn_get(co, t->run, &t->op);
 	if (!c)

@@ -44,6 +44,7 @@ void sim_raw_fini(struct sim_raw *r)
 	sim_free(r->references);
 	sim_free(r->role);
 	sim_free(r->tree);
+	sim_raw_encoded_fini(r);
 	sim_free(r->active.tags);
 	for (unsigned i = 0; i < SIM_SNAPSHOTS; i++)
 		sim_free(r->snapshot[i].tags);
@@ -70,6 +71,7 @@ static void header_read(struct sim_raw_header *h, const uint8_t *p)
 		h->compatible = get64(p + 80);
 		h->autoclear = get64(p + 88);
 		h->refcount_order = get32(p + 96);
+		h->compression = get32(p + 100) > 104 ? p[104] : 0;
 	}
 }
 
@@ -84,8 +86,10 @@ static bool header_check(struct sim_raw *r)
 	if (h->version < 2 || h->version > 3 || h->cluster_bits < 9 || h->cluster_bits > 21 || h->refcount_order > 6)
 		return sim_raw_problem(r, "header: version %u, cluster bits %u, refcount order %u", h->version,
 			h->cluster_bits, h->refcount_order);
-	if (h->incompatible & ~INCOMPATIBLE_DIRTY)
+	if (h->incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION))
 		return sim_raw_problem(r, "header: incompatible features %#" PRIx64, h->incompatible);
+	if (h->compression > 1 || (h->compression != 0) != ((h->incompatible & INCOMPATIBLE_COMPRESSION) != 0))
+		return sim_raw_problem(r, "header: compression type %u", h->compression);
 	if (h->snapshots > SIM_SNAPSHOTS)
 		return sim_raw_problem(r, "header: %u snapshots", h->snapshots);
 	if (h->size / SIM_SECTOR > r->guest_room)

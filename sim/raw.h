@@ -11,6 +11,8 @@
 
 #define SIM_SNAPSHOTS 4 /* the most that an image may have here */
 #define SIM_PROBLEM 240
+#define SIM_ENCODED_BITS 12 /* the largest clusters that may be compressed here */
+#define SIM_ENCODED_SECTORS ((1u << SIM_ENCODED_BITS) / SIM_SECTOR)
 
 enum sim_role {
 	SIM_ROLE_NONE,
@@ -29,6 +31,7 @@ struct sim_raw_header {
 	uint64_t size, l1_offset, reftable_offset, snapshots_offset;
 	uint32_t l1_entries, reftable_clusters, snapshots;
 	uint64_t incompatible, compatible, autoclear;
+	uint8_t compression; /* enum sim_compression */
 };
 
 struct sim_raw_tree { /* what a guest, or a snapshot's reader, would see */
@@ -58,6 +61,8 @@ struct sim_raw {
 	uint8_t *role, *tree;
 	const struct sim_image *image;
 	uint8_t scratch[SIM_SECTOR];
+	struct sim_memo *memo; /* raw_encoded.c: what was decompressed, and memory for it */
+	uint8_t *encoded;
 	uint32_t reads; /* a step of the walk, for messages */
 };
 

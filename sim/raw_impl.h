@@ -19,6 +19,7 @@
 #define L2_RESERVED UINT64_C(0x3f000000000001fe)
 #define INCOMPATIBLE_DIRTY UINT64_C(1)
 #define INCOMPATIBLE_CORRUPT UINT64_C(2)
+#define INCOMPATIBLE_COMPRESSION UINT64_C(8)
 
 extern const char *const sim_role_names[];
 
@@ -32,6 +33,11 @@ bool sim_raw_claim_run(struct sim_raw *r, uint64_t off, uint64_t bytes, enum sim
 
 /* raw_tree.c: claims all that an L1 table refers to, and reads the disk that it makes. number: 0 is the active one. */
 bool sim_raw_tree(struct sim_raw *r, uint64_t l1, uint32_t entries, struct sim_raw_tree *tree, uint8_t number);
+
+/* raw_encoded.c: claims what the L2 entry of a compressed cluster names; what its sectors read as, NULL: a problem. */
+bool sim_raw_encoded_claim(struct sim_raw *r, uint64_t entry, uint8_t tree);
+const uint64_t *sim_raw_encoded_tags(struct sim_raw *r, uint64_t entry);
+void sim_raw_encoded_fini(struct sim_raw *r);
 
 /* ---- bytes ---- */
 

@@ -39,6 +39,17 @@ static void fill_data(struct walk *w, uint64_t first, uint64_t host)
 		w->tree->tags[first + i] = tag_at(w->r, host + i * SIM_SECTOR);
 }
 
+static bool fill_encoded(struct walk *w, uint64_t first, uint64_t entry)
+{
+	const uint64_t *tags = NULL;
+
+	if (sim_raw_encoded_claim(w->r, entry, w->number + 1))
+		tags = sim_raw_encoded_tags(w->r, entry);
+	for (uint64_t i = 0, n = guest_sectors(w, first); tags && i < n; i++)
+		w->tree->tags[first + i] = tags[i];
+	return tags != NULL;
+}
+
 /* M4; refcounts mean nothing while the dirty bit is set. */
 static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint64_t host)
 {
@@ -61,7 +72,7 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry)
 	uint64_t host = entry & OFFSET_MASK;
 
 	if (entry & FLAG_COMPRESSED)
-		return sim_raw_problem(r, "compressed cluster at guest sector %" PRIu64, first);
+		return fill_encoded(w, first, entry);
 	if ((entry & L2_RESERVED) || ((entry & FLAG_ZERO) && r->header.version < 3))
 		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
 	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) || (host == 0 && (entry & FLAG_COPIED)))
