@@ -11,8 +11,6 @@
 
 #define SIM_SNAPSHOTS 4 /* the most that an image may have here */
 #define SIM_PROBLEM 240
-#define SIM_ENCODED_BITS 12 /* the largest clusters that may be compressed here */
-#define SIM_ENCODED_SECTORS ((1u << SIM_ENCODED_BITS) / SIM_SECTOR)
 
 enum sim_role {
 	SIM_ROLE_NONE,
@@ -61,9 +59,8 @@ struct sim_raw {
 	uint8_t *role, *tree;
 	const struct sim_image *image;
 	uint8_t scratch[SIM_SECTOR];
-	struct sim_memo *memo; /* raw_encoded.c: what was decompressed, and memory for it */
-	uint8_t *encoded;
-	uint32_t reads; /* a step of the walk, for messages */
+	struct sim_memo *memo; /* raw_encoded.c: what was decompressed; NULL: nothing */
+	uint32_t reads;        /* a step of the walk, for messages */
 };
 
 void sim_raw_init(struct sim_raw *r, uint64_t file_bytes, uint64_t guest_bytes);

@@ -6,12 +6,14 @@
 #include "codec.h"
 #include "raw_impl.h"
 
-#define MEMO (1u << 12)
+#define MEMO (1u << 10)
 
 struct sim_memo {
-	uint64_t key; /* 0: nothing */
-	bool good;
-	uint64_t tags[SIM_ENCODED_SECTORS];
+	uint32_t cluster_bits, cluster_sectors;
+	uint64_t key[MEMO]; /* 0: nothing */
+	bool good[MEMO];
+	uint64_t *tags;   /* of the sectors of each */
+	uint8_t *scratch; /* a cluster, and twice as much for what it is made of: a descriptor has no room for more */
 };
 
 struct span {
@@ -19,11 +21,27 @@ struct span {
 	uint32_t sectors;
 };
 
-void sim_raw_encoded_fini(struct sim_raw *r)
+static void memo_free(struct sim_memo *m)
 {
-	sim_free(r->memo);
-	sim_free(r->encoded);
+	if (m) {
+		sim_free(m->tags);
+		sim_free(m->scratch);
+	}
+	sim_free(m);
 }
+
+static struct sim_memo *memo_new(uint32_t cluster_bits)
+{
+	struct sim_memo *m = sim_alloc(sizeof(*m));
+
+	m->cluster_bits = cluster_bits;
+	m->cluster_sectors = (1u << cluster_bits) / SIM_SECTOR;
+	m->tags = sim_alloc(MEMO * m->cluster_sectors * sizeof(*m->tags));
+	m->scratch = sim_alloc((size_t)3 << cluster_bits);
+	return m;
+}
+
+void sim_raw_encoded_fini(struct sim_raw *r) { memo_free(r->memo); }
 
 /* Source: docs/interop/qcow2.rst, "Compressed Clusters Descriptor". */
 static struct span span_of(const struct sim_raw *r, uint64_t entry)
@@ -66,41 +84,39 @@ static uint64_t key_of(const struct sim_raw *r, struct span s)
 	return h | 1;
 }
 
-static void decode(struct sim_raw *r, struct span s, struct sim_memo *m)
+/* Sets the tags of the cluster; false: it can't be decompressed. */
+static bool decode(struct sim_raw *r, struct span s, uint64_t *tags)
 {
-	uint64_t cluster = UINT64_C(1) << r->header.cluster_bits;
-	uint8_t *from = r->encoded, *to = from + s.sectors * SIM_SECTOR;
-	size_t skip = s.host % SIM_SECTOR;
+	struct sim_memo *m = r->memo;
+	uint8_t *to = m->scratch, *from = to + (1u << m->cluster_bits);
+	size_t skip = s.host % SIM_SECTOR, len = (size_t)s.sectors * SIM_SECTOR;
+	bool good;
 
 	for (uint32_t i = 0; i < s.sectors; i++)
 		memcpy(from + i * SIM_SECTOR, sector_at(r, s.host - skip + (uint64_t)i * SIM_SECTOR), SIM_SECTOR);
-	m->good = sim_decode(
-		(enum sim_compression)r->header.compression, from + skip, s.sectors * SIM_SECTOR - skip, to, cluster);
-	for (uint64_t i = 0; i < cluster / SIM_SECTOR; i++)
-		m->tags[i] = sim_stamp_get(to + i * SIM_SECTOR);
+	good = sim_decode(
+		(enum sim_compression)r->header.compression, from + skip, len - skip, to, 1u << m->cluster_bits);
+	for (uint32_t i = 0; i < m->cluster_sectors; i++)
+		tags[i] = sim_stamp_get(to + i * SIM_SECTOR);
+	return good;
 }
 
 const uint64_t *sim_raw_encoded_tags(struct sim_raw *r, uint64_t entry)
 {
 	struct span s = span_of(r, entry);
-	struct sim_memo *m;
-	uint64_t key;
+	uint64_t key = key_of(r, s), *tags;
+	uint32_t i = key >> 20 & (MEMO - 1);
 
-	if (r->header.cluster_bits > SIM_ENCODED_BITS || s.sectors > 2 * SIM_ENCODED_SECTORS) {
-		sim_raw_problem(r, "compressed clusters of %u bits", r->header.cluster_bits);
-		return NULL;
+	if (!r->memo || r->memo->cluster_bits != r->header.cluster_bits) {
+		memo_free(r->memo);
+		r->memo = memo_new(r->header.cluster_bits);
 	}
-	if (!r->memo) {
-		r->memo = sim_alloc(MEMO * sizeof(*r->memo));
-		r->encoded = sim_alloc(3 * SIM_ENCODED_SECTORS * SIM_SECTOR);
+	tags = r->memo->tags + (size_t)i * r->memo->cluster_sectors;
+	if (r->memo->key[i] != key) {
+		r->memo->key[i] = key;
+		r->memo->good[i] = decode(r, s, tags);
 	}
-	key = key_of(r, s);
-	m = &r->memo[key >> 20 & (MEMO - 1)];
-	if (m->key != key) {
-		m->key = key;
-		decode(r, s, m);
-	}
-	if (!m->good)
+	if (!r->memo->good[i])
 		sim_raw_problem(r, "the compressed data at %#" PRIx64 " can't be read", s.host);
-	return m->good ? m->tags : NULL;
+	return r->memo->good[i] ? tags : NULL;
 }
