@@ -81,6 +81,14 @@ static int write_copied(struct co *co, struct node *n, const struct fill *f, cha
 	return node_storage_write(co, n->data, host_of(f), IOV_BUF(buffer, f->head + f->from.len + f->tail), 0);
 }
 
+/* Data that lies in a file of its own ends there where the disk ends. */
+static uint64_t end_of(const struct node *n, const struct node_reservation *res)
+{
+	uint64_t end = res->guest.off + res->len;
+
+	return n->data != n->file ? MIN(end, n->size) : end;
+}
+
 int node_fill(struct co *co, struct node *n, const struct node_reservation *res, uint64_t off, struct iov from)
 {
 	struct fill f = {.res = res, .off = off, .from = from};
@@ -90,7 +98,7 @@ int node_fill(struct co *co, struct node *n, const struct node_reservation *res,
 	int err;
 
 	f.head = off - res->guest.off;
-	f.tail = res->len - f.head - from.len;
+	f.tail = end_of(n, res) - off - from.len;
 	err = edge_needed(co, n, &f, res->guest.off, &f.head);
 	if (err == 0)
 		err = edge_needed(co, n, &f, off + from.len, &f.tail);

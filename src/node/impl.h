@@ -35,8 +35,6 @@ static inline void node_blocks_lock(
 
 /* The flush itself, for whoever is inside a request or has the node to himself. */
 int node_flush_now(struct co *co, struct node *n) ATTR_MUST_USE;
-/* Sees to it that a storage node is at least so large. */
-int node_reach(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;
 
 /* ---- storage.c: requests to storage, as its parents make them; each enters the storage node ---- */
 

@@ -72,6 +72,8 @@ int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len) ATTR
  * the node fail until it is reopened. */
 int node_flush(struct co *co, struct node *n) ATTR_MUST_USE;
 int node_resize(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;
+/* Sees to it that a storage node is at least so large. */
+int node_reach(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;
 
 struct node_status {
 	uint64_t len;   /* bytes from the asked offset that are alike; at least 1 */

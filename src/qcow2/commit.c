@@ -4,7 +4,7 @@
  *
  *     capture      copy every dirty unit, at one instant (no yield): what changes later belongs to the next commit
  *     phase A      refcount units (they only ever say more than needed); a moved L1 table
- *     barrier 1    the file's flush: all data written before, new tables, phase A
+ *     barrier 1    the file's flush: all data written before, new tables, phase A; and that of the data file
  *     phase B      pointers: L2 units, L1 units, refcount-table units, the header sector
  *     barrier 2
  *     phase C      what became unreachable goes to reclaim.c: punch, decrement, reuse
@@ -174,6 +174,13 @@ static void settle(struct qcow2 *q, bool written, bool l1_moved)
 int qcow2_barrier(struct co *co, struct qcow2 *q)
 {
 	q->stats.barriers++;
+	return qcow2_data_flush(co, q);
+}
+
+/* What phase B wrote is in the file alone. */
+static int second_barrier(struct co *co, struct qcow2 *q)
+{
+	q->stats.barriers++;
 	return node_flush(co, q->node.file);
 }
 
@@ -190,7 +197,7 @@ static int write_phases(struct co *co, struct qcow2 *q)
 	if (MUTANT(18))
 		qcow2_freed_settle(q, true);
 	if (!rc && q->phase_b.n && !MUTANT(4))
-		rc = qcow2_barrier(co, q);
+		rc = second_barrier(co, q);
 	return rc;
 }
 

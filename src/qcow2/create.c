@@ -82,6 +82,7 @@ struct creation {
 	struct node *file;
 	struct qcow2_create_layout at;
 	unsigned refcount_order;
+	bool data_raw;
 	void *cluster; /* scratch */
 };
 
@@ -140,7 +141,10 @@ static int blocks_write(struct co *co, struct creation *c)
 	return 0;
 }
 
-/* Of an extended entry none of the subclusters is allocated: it has its space, and reads what it read without. */
+/*
+ * Of an extended entry none of the subclusters is allocated: it has its space, and reads what it read without. A raw data file
+ * is what the guest reads from the start, so there all of them are.
+ */
 static int l2_tables_write(struct co *co, struct creation *c)
 {
 	const struct qcow2_create_layout *l = &c->at;
@@ -154,6 +158,8 @@ static int l2_tables_write(struct co *co, struct creation *c)
 		memset(c->cluster, 0, l->cluster_bytes);
 		for (uint64_t j = 0; j < mapped; j++)
 			entry[j * step] = be64_of(COPIED | qcow2_create_data_at(l, first + j) * l->cluster_bytes);
+		for (uint64_t j = 0; c->data_raw && step > 1 && j < mapped; j++)
+			entry[j * step + 1] = be64_of(UINT32_MAX);
 		ret = cluster_write(co, c, qcow2_create_l2_at(l, i));
 		if (ret < 0)
 			return ret;
@@ -337,7 +343,7 @@ int qcow2_create_check(const struct qcow2_create *how, struct err *err)
 
 int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *how, struct err *err)
 {
-	struct creation c = {.file = file, .refcount_order = how->refcount_order};
+	struct creation c = {.file = file, .refcount_order = how->refcount_order, .data_raw = how->data_raw};
 	AUTO_FREE void *cluster = NULL, *first = NULL;
 	int ret = create_prepare(how, &c.at, &first, err);
 

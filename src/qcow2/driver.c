@@ -11,7 +11,8 @@
 #include "qcow2/engine.h"
 
 #define FEATURES_KNOWN                                                                                                 \
-	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTENDED_L2)
+	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
+		QCOW2_INCOMPAT_EXTENDED_L2)
 
 int qcow2_corrupt(struct co *co, struct qcow2 *q)
 {
@@ -127,6 +128,7 @@ const struct qcow2_stats *qcow2_node_stats(struct node *n)
 static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct err *err)
 {
 	const struct qcow2_header *h = &q->header;
+	int rc;
 
 	if (h->crypt_method)
 		return err_set(err, -ENOTSUP, "the image is encrypted (%s), which is not supported yet",
@@ -134,8 +136,9 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 	if (!qcow2_codec_known(h->compression_type))
 		return err_set(
 			err, -ENOTSUP, "the image is compressed with zstd, which this program was built without");
-	if (!o->write)
-		return 0;
+	rc = qcow2_data_check(h, o, err);
+	if (rc || !o->write)
+		return rc;
 	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
 		return err_set(err, -EROFS,
 			"the image is marked corrupt: repair it (qemu-img check -r all), or open it read only");
@@ -166,6 +169,7 @@ static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_
 	q->next_cluster = 1;
 	q->node.ops = &qcow2_ops;
 	q->node.file = file;
+	q->node.data = o->data_file;
 	q->node.size = h->size;
 	q->node.align = 1;
 	q->node.mem_align = 1;
@@ -228,9 +232,11 @@ static int load_tables(struct co *co, struct qcow2 *q)
 /* Before the first change: whoever relies on what an autoclear bit promises must see that it no longer holds. */
 static int clear_autoclear(struct co *co, struct qcow2 *q)
 {
-	if (!q->options.write || !q->header.autoclear)
+	uint64_t kept = q->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+
+	if (!q->options.write || q->header.autoclear == kept)
 		return 0;
-	q->header.autoclear = 0;
+	q->header.autoclear = kept;
 	qcow2_header_changed(q);
 	return qcow2_commit(co, q);
 }
@@ -241,6 +247,9 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 
 	if (rc)
 		return err_set(err, rc, "%s: can't load the L1 and refcount tables: %s", q->node.name, strerror(-rc));
+	rc = qcow2_data_start(co, q, err);
+	if (rc)
+		return rc;
 	rc = q->options.write ? qcow2_keeper_start(q) : 0;
 	if (!rc && q->options.write && !q->options.keep_leaks)
 		rc = qcow2_leaks_start(q);

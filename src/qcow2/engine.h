@@ -261,7 +261,11 @@ uint32_t qcow2_subclusters(const struct qcow2 *q, uint64_t cluster, uint64_t fro
 
 static inline bool qcow2_entry_is_compressed(struct qcow2_entry e) { return e.descriptor & QCOW2_COMPRESSED; }
 /* The rest is about standard clusters. */
-static inline bool qcow2_entry_has_host(struct qcow2_entry e) { return e.descriptor & QCOW2_OFFSET_MASK; }
+/* In an external data file offset 0 is a place like any other: COPIED, which is always set there, tells it from none. */
+static inline bool qcow2_entry_has_host(struct qcow2_entry e)
+{
+	return e.descriptor & (QCOW2_OFFSET_MASK | QCOW2_COPIED);
+}
 static inline uint64_t qcow2_entry_host(struct qcow2_entry e) { return e.descriptor & QCOW2_OFFSET_MASK; }
 /* It has a host cluster that nobody shares: any part of it may be written. */
 static inline bool qcow2_entry_is_own(struct qcow2_entry e)
@@ -270,6 +274,8 @@ static inline bool qcow2_entry_is_own(struct qcow2_entry e)
 }
 
 bool qcow2_offset_valid(const struct qcow2 *q, uint64_t offset); /* of a whole cluster */
+/* Whether an entry that maps this guest address may say so: with an external data file it must be mapped to itself. */
+bool qcow2_entry_is_placed(const struct qcow2 *q, struct qcow2_entry e, uint64_t guest);
 
 struct qcow2_span {
 	uint64_t host, bytes;
@@ -281,6 +287,32 @@ struct qcow2_span qcow2_entry_span(const struct qcow2 *q, uint64_t descriptor);
 /* Compressed data lies below this: a descriptor has no room for more. */
 uint64_t qcow2_compressed_end(const struct qcow2 *q);
 uint64_t qcow2_compressed_descriptor(const struct qcow2 *q, uint64_t host, uint64_t bytes);
+
+/* ---- data.c: the external data file, where q->node.data isn't q->node.file ---- */
+
+static inline bool qcow2_has_data_file(const struct qcow2 *q)
+{
+	return q->header.incompatible & QCOW2_INCOMPAT_DATA_FILE;
+}
+/* It must hold by itself what the guest reads. */
+static inline bool qcow2_data_is_raw(const struct qcow2 *q)
+{
+	return q->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+}
+
+/* Whether the options give a data file if, and only if, the image has one. */
+int qcow2_data_check(const struct qcow2_header *h, const struct qcow2_options *o, struct err *err) ATTR_MUST_USE;
+/* Before the first request: sees to it that the data file is as long as the disk. */
+int qcow2_data_start(struct co *co, struct qcow2 *q, struct err *err) ATTR_MUST_USE;
+/* The file, and the data file if there is one. */
+int qcow2_data_flush(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+/* What an unmapping of guest bytes [off, off + len) does to the data file; *must_mark: the entries must be changed, too. */
+int qcow2_data_unmap(struct co *co, struct qcow2 *q, uint64_t off, uint64_t len, enum node_unmap how, bool *must_mark)
+	ATTR_MUST_USE;
+/* The disk will have that size, more than now. */
+int qcow2_data_grow(struct co *co, struct qcow2 *q, uint64_t size) ATTR_MUST_USE;
+/* Maps every cluster that [from, to) touches. */
+int qcow2_data_map_all(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to) ATTR_MUST_USE;
 
 /* ---- refcount.c ---- */
 

@@ -28,6 +28,9 @@ struct qcow2_entry qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_slic
 		e.descriptor &= ~QCOW2_ZERO;
 		e.data = qcow2_entry_has_host(e) && !e.zero;
 	}
+	/* Without space the flag means nothing; other programs may leave it. */
+	if (e.zero && !qcow2_entry_host(e) && !qcow2_has_data_file(q))
+		e.descriptor &= ~QCOW2_COPIED;
 	return e;
 }
 
@@ -86,14 +89,22 @@ static bool compressed_valid(const struct qcow2 *q, uint64_t descriptor)
 bool qcow2_l2_entry_valid(const struct qcow2 *q, struct qcow2_entry e)
 {
 	if (qcow2_entry_is_compressed(e))
-		return !e.data && !e.zero && compressed_valid(q, e.descriptor);
+		return !e.data && !e.zero && !qcow2_has_data_file(q) && compressed_valid(q, e.descriptor);
 	if (e.descriptor & (QCOW2_L2_RESERVED | QCOW2_ZERO))
 		return false;
 	if ((e.zero && q->header.version < 3) || (e.data & e.zero))
 		return false;
+	if (qcow2_entry_has_host(e) && qcow2_has_data_file(q))
+		return is_aligned(qcow2_entry_host(e), q->cluster_bytes);
 	if (qcow2_entry_has_host(e))
 		return qcow2_offset_valid(q, qcow2_entry_host(e));
 	return !e.data && (!e.descriptor || e.zero);
+}
+
+bool qcow2_entry_is_placed(const struct qcow2 *q, struct qcow2_entry e, uint64_t guest)
+{
+	return !qcow2_has_data_file(q) || !qcow2_entry_has_host(e) ||
+		qcow2_entry_host(e) == align_down(guest, q->cluster_bytes);
 }
 
 struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t descriptor)
@@ -105,10 +116,13 @@ struct qcow2_span qcow2_entry_bytes(const struct qcow2 *q, uint64_t descriptor)
 	return (struct qcow2_span){offset, offset ? q->cluster_bytes : 0};
 }
 
+/* What lies in an external data file isn't counted. */
 struct qcow2_span qcow2_entry_span(const struct qcow2 *q, uint64_t descriptor)
 {
 	struct qcow2_span b = qcow2_entry_bytes(q, descriptor);
 	uint64_t first = align_down(b.host, q->cluster_bytes);
 
+	if (qcow2_has_data_file(q))
+		return (struct qcow2_span){0};
 	return (struct qcow2_span){first, align_up(b.host + b.bytes, q->cluster_bytes) - first};
 }

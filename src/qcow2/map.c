@@ -105,6 +105,7 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 	uint64_t in_cluster = at.off & (q->cluster_bytes - 1), in_sub = at.off & (n->subcluster - 1);
 	unsigned sub = (unsigned)(in_cluster / n->subcluster);
 	struct qcow2_slice *s;
+	struct qcow2_entry e;
 	uint64_t run;
 	uint32_t index;
 	int rc = qcow2_l2_get(co, q, at.off, &s, &index);
@@ -115,9 +116,10 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 		*out = (struct node_extent){.kind = NODE_UNALLOCATED, .len = run_without_table(q, at.off, len)};
 		return 0;
 	}
-	if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index)))
+	e = qcow2_l2_entry(q, s, index);
+	if (!qcow2_l2_entry_valid(q, e) || !qcow2_entry_is_placed(q, e, at.off))
 		return qcow2_corrupt(co, q);
-	classify(q, qcow2_l2_entry(q, s, index), sub, in_cluster, out);
+	classify(q, e, sub, in_cluster, out);
 	run = run_length(q, s, index, sub, div_round_up(in_sub + len, n->subcluster));
 	out->len = MIN(len, run * n->subcluster - in_sub);
 	return 0;

@@ -8,6 +8,7 @@
 
 struct qcow2_options {
 	bool write;
+	struct node *data_file;        /* the external data file, open as the image is; NULL: data lies in the image */
 	uint64_t l2_cache_bytes;       /* 0: what the image's L2 tables need, 1 to 32 MiB */
 	uint64_t refcount_cache_bytes; /* 0: what its refcounts need, 1 to 4 MiB */
 	uint64_t commit_interval_ns;   /* dirty metadata is written after this long without a flush; 0: 5 s */
@@ -16,7 +17,8 @@ struct qcow2_options {
 };
 
 /*
- * Takes file over on success. The backing file is not opened: the caller reads its name with qcow2_node_header, opens it
+ * Takes file, and options->data_file, over on success. Whether a data file is needed, and how the header names it, is asked
+ * beforehand with qcow2_header_load: the caller opens it under his policy. The backing file is not opened: the caller reads its name with qcow2_node_header, opens it
  * under his policy, and sets node->backing before the first request.
  * -ENOTSUP: a feature that is missing here, by name. -EROFS: dirty or corrupt, may only be opened read only.
  */

@@ -2,6 +2,7 @@
 /*
  * Growing the guest disk (crash-safety G14, O18). The new space reads zeros, over a longer backing file too:
  *
+ *     the data file's size, if there is one (data.c)
  *     a larger L1 table, if one is needed: its content, barrier, the header (O4); the disk has its old size still
  *     zeros behind the old end: the rest of its last subcluster, and zero marks where the backing file would show
  *     a commit
@@ -52,7 +53,7 @@ static int read_extent(struct co *co, struct qcow2 *q, const struct node_extent 
 {
 	switch (e->kind) {
 	case NODE_ZERO: return 0;
-	case NODE_DATA: return read_child(co, q->node.file, e->host.off, to, e->len);
+	case NODE_DATA: return read_child(co, q->node.data, e->host.off, to, e->len);
 	case NODE_UNALLOCATED: return q->node.backing ? read_child(co, q->node.backing, guest, to, e->len) : 0;
 	case NODE_ENCODED: return qcow2_decode(co, &q->node, e, (struct guest){guest}, IOV_BUF(to, e->len));
 	}
@@ -79,6 +80,17 @@ static int read_now(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t byt
 	return rc;
 }
 
+/* A data file ends where the disk will end; it has that size already. */
+static int write_data(struct co *co, struct qcow2 *q, uint64_t host, const void *from, uint64_t bytes)
+{
+	struct node *data = q->node.data;
+	int rc = qcow2_has_data_file(q) ? 0 : qcow2_file_reach(co, q, host + bytes);
+
+	if (qcow2_has_data_file(q))
+		bytes = MIN(bytes, data->size - host);
+	return rc ? rc : node_write(co, data, host, IOV_BUF((void *)from, bytes), 0);
+}
+
 /* The content of a reservation: what is there now, of what lies before guest address `end`; zeros behind it. */
 static int fill_reserved(struct co *co, struct qcow2 *q, const struct node_reservation *res, uint64_t end, void *buffer)
 {
@@ -87,7 +99,7 @@ static int fill_reserved(struct co *co, struct qcow2 *q, const struct node_reser
 
 	memset(buffer, 0, q->cluster_bytes);
 	rc = read_now(co, q, res->guest.off, keep, buffer);
-	return rc ? rc : node_write(co, q->node.file, res->host.off, IOV_BUF(buffer, res->len), 0);
+	return rc ? rc : write_data(co, q, res->host.off, buffer, res->len);
 }
 
 /* The subcluster at guest reads zeros from guest address `end` on, from space of its own. What is in place already (the tail
@@ -100,10 +112,8 @@ int qcow2_rewrite(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t end, 
 	int rc = qcow2_map(co, &q->node, (struct guest){guest}, unit, &e);
 
 	memset(buffer, 0, unit);
-	if (!rc && e.in_place) {
-		rc = qcow2_file_reach(co, q, e.host.off + unit);
-		return rc ? rc : node_write(co, q->node.file, e.host.off + keep, IOV_BUF(buffer, unit - keep), 0);
-	}
+	if (!rc && e.in_place)
+		return write_data(co, q, e.host.off + keep, buffer, unit - keep);
 	if (!rc)
 		rc = qcow2_reserve(co, &q->node, (struct guest){guest}, unit, &res);
 	if (rc)
@@ -191,9 +201,12 @@ int qcow2_resize(struct co *co, struct node *n, uint64_t size)
 
 	if (size < n->size)
 		return -ENOTSUP;
-	if (entries > q->l1.n)
+	rc = qcow2_data_grow(co, q, size);
+	if (!rc && entries > q->l1.n)
 		rc = grow_l1(co, q, entries);
-	if (!rc && !MUTANT(44))
+	if (!rc && qcow2_data_is_raw(q))
+		rc = qcow2_data_map_all(co, q, q->node.size, size);
+	else if (!rc && !MUTANT(44))
 		rc = zero_new_space(co, q, size);
 	if (!rc)
 		rc = qcow2_commit(co, q);

@@ -142,10 +142,14 @@ int qcow2_unmap(struct co *co, struct node *n, struct guest at, uint64_t len, en
 {
 	struct qcow2 *q = qcow2_of(n);
 	uint64_t end = at.off + len;
+	bool must_mark;
 	int rc;
 
 	if (len == 0)
 		return q->header.version < 3 && backing_covers(q, at.off) ? -ENOTSUP : 0;
+	rc = qcow2_data_unmap(co, q, at.off, len, how, &must_mark);
+	if (rc || !must_mark)
+		return rc;
 	rc = expand_at(co, q, at.off);
 	if (!rc && end < n->size)
 		rc = expand_at(co, q, end);

@@ -69,12 +69,26 @@ static void widen(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t i
 		*to = MAX(*to, base + 32 - (unsigned)__builtin_clz(behind));
 }
 
+/* Clusters for those at guest address `cluster`: in a data file their own, which hold who knows what. */
+static int take_clusters(
+	struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t want, uint64_t *got, struct node_reservation *out)
+{
+	if (!qcow2_has_data_file(q))
+		return qcow2_alloc(co, q, want, &out->host.off, got, &out->zeroed);
+	if (cluster + (want << q->cluster_bits) > QCOW2_OFFSET_MASK)
+		return -EFBIG;
+	out->host.off = cluster;
+	out->reused = true;
+	*got = want;
+	return 0;
+}
+
 /* Gives [from, to) fresh clusters, or the first part of it. */
 static int reserve_fresh(
 	struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t from, uint64_t to, struct node_reservation *out)
 {
-	uint64_t unit = q->node.subcluster, got;
-	int rc = qcow2_alloc(co, q, div_round_up(to, q->subclusters), &out->host.off, &got, &out->zeroed);
+	uint64_t unit = q->node.subcluster, got = 0;
+	int rc = take_clusters(co, q, cluster, div_round_up(to, q->subclusters), &got, out);
 
 	out->guest.off = cluster + from * unit;
 	out->host.off += from * unit;
@@ -102,7 +116,7 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 	if (rc)
 		return rc;
 	first = qcow2_l2_entry(q, s, index);
-	if (!qcow2_l2_entry_valid(q, first))
+	if (!qcow2_l2_entry_valid(q, first) || !qcow2_entry_is_placed(q, first, at.off))
 		return qcow2_corrupt(co, q);
 	to = from + count_alike(q, s, index, (unsigned)from, len / n->subcluster);
 	*out = (struct node_reservation){.guest = at};
