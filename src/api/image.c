@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Opening an image and, layer by layer, what it stands on. The chain grows downwards in a loop: its depth is bounded, each
- * file is held against all before it by device and inode, and a layer that only looked like qcow2, without anybody having
+ * file, that of external data too, is held against all before it by device and inode, and a layer that only looked like qcow2, without anybody having
  * said so, may not name further files: a guest that wrote a header into a raw disk gains nothing by it.
  */
 #include "api/image.h"
@@ -70,31 +70,31 @@ struct identity {
 struct chain {
 	const struct image_open *how;
 	struct node *top, *bottom;
-	struct identity seen[NODE_MAX_DEPTH];
-	unsigned layers;
+	struct identity seen[2 * NODE_MAX_DEPTH]; /* of each file: an image may have its data in another one */
+	unsigned files, layers;
 };
 
 static int identity_add(struct chain *chain, const struct node *file, struct err *err)
 {
 	struct identity id = {file_info(file)->device, file_info(file)->inode};
 
-	for (unsigned i = 0; i < chain->layers; i++) {
+	for (unsigned i = 0; i < chain->files; i++) {
 		if (chain->seen[i].device == id.device && chain->seen[i].inode == id.inode)
 			return err_set(err, -ELOOP,
-				"the file is already in the backing chain, as layer %u: the chain is a circle", i);
+				"the file is already in the backing chain, as its file %u: the chain is a circle", i);
 	}
-	chain->seen[chain->layers++] = id;
+	chain->seen[chain->files++] = id;
 	return 0;
 }
 
-static int file_layer(
-	struct co *co, struct chain *chain, const char *path, const char *beneath, struct node **out, struct err *err)
+static int chain_file(struct co *co, struct chain *chain, const char *path, const char *beneath, bool top,
+	struct node **out, struct err *err)
 {
 	const struct image_open *how = chain->how;
 	struct file_open open = {
 		.path = path,
 		.beneath = beneath,
-		.write = how->write && chain->layers == 0,
+		.write = how->write && top,
 		.direct = how->cache == IMAGE_NONE || how->cache == IMAGE_DIRECTSYNC,
 		.no_flush = how->cache == IMAGE_UNSAFE,
 		.no_lock = how->no_lock,
@@ -140,17 +140,76 @@ static int format_find(
 	return 0;
 }
 
-static int format_open(struct co *co, const struct chain *chain, const struct layer *layer, struct node *file,
+/* What a file that was found to be qcow2 by looking at it may not do below the top: whoever could write to a raw disk that
+ * lies there could name any file. */
+static int naming_permitted(
+	const struct chain *chain, const struct layer *layer, const char *what, const char *name, struct err *err)
+{
+	if (!layer->probed || chain->layers == 1)
+		return 0;
+	return err_set(err, -EPERM,
+		"'%s' was found to be qcow2 by looking at it, since the image above records no format for it; such a file may not "
+		"name a %s itself ('%s'). If it is to be trusted, record its format in the image above with "
+		"`qemu-img rebase -u -b NAME -F qcow2`",
+		layer->path, what, name);
+}
+
+/* The data file that the header names. */
+static int named_data_open(struct co *co, struct chain *chain, const struct layer *layer, const char *name, bool top,
+	struct node **out, struct err *err)
+{
+	struct policy_file found = {0};
+	int ret = name[0] ? naming_permitted(chain, layer, "data file", name, err)
+			  : err_set(err, -EINVAL, "the image names no data file; say which with --data-file");
+
+	if (ret == 0)
+		ret = policy_resolve(chain->how, layer->path, "data file", name, &found, err);
+	if (ret == 0) {
+		ret = chain_file(co, chain, found.path, found.beneath, top, out, err);
+		if (ret == -EXDEV)
+			ret = err_set(err, ret, "a link on the way to it leads out of '%s' now", found.beneath);
+		if (ret < 0)
+			err_prefix(err, "'%s', the data file (--data-file names another one)", found.name);
+	}
+	policy_file_fini(&found);
+	return ret;
+}
+
+/* *out stays NULL where the image has its data in itself. */
+static int data_open(struct co *co, struct chain *chain, const struct layer *layer, struct node *file, bool top,
+	struct node **out, struct err *err)
+{
+	struct qcow2_header *header = malloc(sizeof(*header));
+	const char *given = top ? chain->how->data_file : NULL;
+	int ret = header ? qcow2_header_load(co, file, ~UINT64_C(0), header, err)
+			 : err_set(err, -ENOMEM, "no memory for the header");
+
+	if (ret == 0 && given)
+		ret = chain_file(co, chain, given, NULL, top, out, err);
+	else if (ret == 0 && (header->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+		ret = named_data_open(co, chain, layer, header->data_file, top, out, err);
+	free(header);
+	return ret;
+}
+
+static int format_open(struct co *co, struct chain *chain, const struct layer *layer, struct node *file,
 	struct node **out, struct err *err)
 {
 	struct qcow2_options options = chain->how->qcow2;
+	bool top = file == chain->top;
+	int ret;
 
 	if (strcmp(layer->format, "raw") == 0) {
 		*out = file;
-		return 0;
+		return top && chain->how->data_file ? err_set(err, -EINVAL, "a raw image has no data file") : 0;
 	}
-	options.write = chain->how->write && file == chain->top;
-	return qcow2_open(co, file, &options, out, err);
+	options.write = chain->how->write && top;
+	ret = data_open(co, chain, layer, file, top, &options.data_file, err);
+	if (ret == 0)
+		ret = qcow2_open(co, file, &options, out, err);
+	if (ret < 0)
+		(void)!node_close(co, options.data_file);
+	return ret;
 }
 
 /* Opens the file and what is in it, and hangs it below the chain. The chain owns it from the first moment. */
@@ -158,9 +217,10 @@ static int layer_open(
 	struct co *co, struct chain *chain, struct layer *layer, const char *path, const char *beneath, struct err *err)
 {
 	struct node **slot = chain->bottom ? &chain->bottom->backing : &chain->top;
-	int ret = file_layer(co, chain, path, beneath, slot, err);
+	int ret = chain_file(co, chain, path, beneath, chain->layers == 0, slot, err);
 	struct node *file = *slot;
 
+	chain->layers++;
 	if (ret == 0)
 		ret = format_find(co, chain, layer, file, err);
 	if (ret == 0)
@@ -180,12 +240,10 @@ static const char *backing_name(const struct node *n)
 
 static int backing_permitted(const struct chain *chain, const struct layer *layer, struct err *err)
 {
-	if (layer->probed && chain->layers > 1)
-		return err_set(err, -EPERM,
-			"'%s' was found to be qcow2 by looking at it, since the image above records no format for it; such a file may not "
-			"name a backing file itself ('%s'). If it is to be trusted, record its format in the image above with "
-			"`qemu-img rebase -u -b NAME -F qcow2`",
-			layer->path, backing_name(layer->node));
+	int ret = naming_permitted(chain, layer, "backing file", backing_name(layer->node), err);
+
+	if (ret < 0)
+		return ret;
 	if (chain->layers == NODE_MAX_DEPTH)
 		return err_set(err, -ELOOP,
 			"the backing chain has more than %d layers; make it shorter with `qemu-img commit` or rebase",
@@ -224,7 +282,7 @@ static int backing_open(struct co *co, struct chain *chain, struct layer *layer,
 
 	if (ret < 0)
 		return ret;
-	ret = policy_resolve(chain->how, layer->path, backing_name(layer->node), &found, err);
+	ret = policy_resolve(chain->how, layer->path, "backing file", backing_name(layer->node), &found, err);
 	if (ret == 0)
 		ret = backing_file_open(co, chain, layer, &found, err);
 	policy_file_fini(&found);

@@ -29,6 +29,8 @@ struct image_open {
 		allow; /* directories besides the image's own that a header may name files in; NULL-terminated; NULL: none */
 	bool allow_none; /* not even the image's own directory */
 	bool allow_all;  /* any path: for the tools that qemu-img's users expect */
+	const char
+		*data_file; /* the image's external data file; NULL: the one that its header names, within the policy */
 	struct qcow2_options qcow2;
 	struct node *(*wrap)(
 		struct co *co, struct node *file, void *arg); /* NULL, or put a filter over each file node; tests */

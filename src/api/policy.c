@@ -42,19 +42,20 @@ void policy_file_fini(struct policy_file *file)
 }
 
 /* The name as a local path, relative to the current directory or absolute. */
-static int name_check(const char *name, const char **local, struct err *err)
+static int name_check(const char *what, const char *name, const char **local, struct err *err)
 {
 	*local = name;
 	if (strncmp(name, "json:", 5) == 0)
 		return err_set(err, -ENOTSUP,
-			"the image names its backing file by a json: description ('%s'), which is never followed; "
-			"record a plain path with `qemu-img rebase -u -b PATH -F FORMAT`",
-			name);
+			"the image names its %s by a json: description ('%s'), which is never followed; %s", what, name,
+			strcmp(what, "backing file") == 0
+				? "record a plain path with `qemu-img rebase -u -b PATH -F FORMAT`"
+				: "record a plain path, or give the file with --data-file");
 	if (strncmp(name, "file:", 5) == 0 && name[5] != '\0')
 		*local = name + 5;
 	else if (has_protocol(name))
 		return err_set(err, -ENOTSUP,
-			"the image names a backing file that isn't a local file ('%s'), which is never followed", name);
+			"the image names a %s that isn't a local file ('%s'), which is never followed", what, name);
 	return 0;
 }
 
@@ -111,19 +112,20 @@ static int directories_try(const struct image_open *how, const char *parent, con
 	return found;
 }
 
-static int refuse(const struct image_open *how, const char *parent, const char *name, const char *path, struct err *err)
+static int refuse(const struct image_open *how, const char *parent, const char *what, const char *name,
+	const char *path, struct err *err)
 {
 	if (how->allow_none)
-		return err_set(err, -EPERM,
-			"'%s' names the backing file '%s', and --allow none lets no image name a file", parent, name);
+		return err_set(err, -EPERM, "'%s' names the %s '%s', and --allow none lets no image name a file",
+			parent, what, name);
 	return err_set(err, -EPERM,
-		"'%s' names the backing file '%s', which lies outside of the image's own directory; --allow %.*s would permit it",
-		parent, name, (int)(last_part(path) - path > 1 ? last_part(path) - path - 1 : 1), path);
+		"'%s' names the %s '%s', which lies outside of the image's own directory; --allow %.*s would permit it",
+		parent, what, name, (int)(last_part(path) - path > 1 ? last_part(path) - path - 1 : 1), path);
 }
 
 /* The file that the name leads to, and the place where it is allowed. */
-static int place_find(const struct image_open *how, const char *parent, const char *name, const char *full,
-	struct policy_file *out, struct err *err)
+static int place_find(const struct image_open *how, const char *parent, const char *what, const char *name,
+	const char *full, struct policy_file *out, struct err *err)
 {
 	AUTO_FREE char *target = io_realpath(full);
 	const char *path = target ? target : out->name;
@@ -131,15 +133,15 @@ static int place_find(const struct image_open *how, const char *parent, const ch
 
 	if (ret < 0)
 		return err_set(err, ret, "no memory for the path of '%s'", name);
-	return ret > 0 ? 0 : refuse(how, parent, name, path, err);
+	return ret > 0 ? 0 : refuse(how, parent, what, name, path, err);
 }
 
-int policy_resolve(
-	const struct image_open *how, const char *parent, const char *name, struct policy_file *out, struct err *err)
+int policy_resolve(const struct image_open *how, const char *parent, const char *what, const char *name,
+	struct policy_file *out, struct err *err)
 {
 	AUTO_FREE char *full = NULL;
 	const char *local;
-	int ret = name_check(name, &local, err);
+	int ret = name_check(what, name, &local, err);
 
 	*out = (struct policy_file){0};
 	if (ret < 0)
@@ -150,10 +152,10 @@ int policy_resolve(
 	out->name = how->allow_all ? strdup(full) : canonical(full);
 	if (!out->name)
 		return err_set(err, -ENOENT,
-			"'%s' names the backing file '%s', whose directory doesn't exist (outside of the image's own, --allow would be needed, too)",
-			parent, name);
+			"'%s' names the %s '%s', whose directory doesn't exist (outside of the image's own, --allow would be needed, too)",
+			parent, what, name);
 	if (!how->allow_all)
-		return place_find(how, parent, name, full, out, err);
+		return place_find(how, parent, what, name, full, out, err);
 	out->path = take(full);
 	return 0;
 }

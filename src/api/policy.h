@@ -12,11 +12,11 @@ struct policy_file {   /* all on the heap */
 };
 
 /*
- * parent: the path that the naming image was opened by. name: what its header says. -EPERM: the policy of `how` doesn't
+ * parent: the path that the naming image was opened by. what: "backing file", "data file". name: what its header says. -EPERM: the policy of `how` doesn't
  * let it be opened; -ENOTSUP: not the name of a local file; both explained, with the option that helps.
  */
-int policy_resolve(const struct image_open *how, const char *parent, const char *name, struct policy_file *out,
-	struct err *err) ATTR_MUST_USE;
+int policy_resolve(const struct image_open *how, const char *parent, const char *what, const char *name,
+	struct policy_file *out, struct err *err) ATTR_MUST_USE;
 
 void policy_file_fini(struct policy_file *file);
 

@@ -23,6 +23,7 @@ static const char help[] =
 	"  -l, --max-length N       look at no more than N bytes\n"
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
 	"      --allow none|all     ... no file at all; any file\n"
+	"      --data-file FILE     the image's external data file (default: the one that the image names)\n"
 	"      --output FORMAT      human (default: only what holds data) or json (everything)\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -36,7 +37,7 @@ struct map {
 	uint64_t start, length;
 };
 
-enum { OPT_ALLOW = 256, OPT_OUTPUT };
+enum { OPT_ALLOW = 256, OPT_DATA_FILE, OPT_OUTPUT };
 
 static const struct option long_options[] = {
 	{"format", required_argument, NULL, 'f'},
@@ -44,6 +45,7 @@ static const struct option long_options[] = {
 	{"start-offset", required_argument, NULL, 's'},
 	{"max-length", required_argument, NULL, 'l'},
 	{"allow", required_argument, NULL, OPT_ALLOW},
+	{"data-file", required_argument, NULL, OPT_DATA_FILE},
 	{"output", required_argument, NULL, OPT_OUTPUT},
 	{"help", no_argument, NULL, 'h'},
 	{0},
@@ -62,6 +64,7 @@ static int parse_one(struct map *m, int option, const char *culprit)
 	case 's': return parse_bytes(optarg, &m->start);
 	case 'l': return parse_bytes(optarg, &m->length);
 	case OPT_ALLOW: return cli_allow_add(&m->allow, "map", optarg);
+	case OPT_DATA_FILE: m->image.data_file = optarg; return 0;
 	case OPT_OUTPUT: return cli_output_parse("map", optarg, &m->json);
 	case ':': return cli_usage("map", "an argument is missing after '%s'", culprit);
 	default: return cli_usage("map", "unknown option '%s'", culprit);
@@ -158,17 +161,25 @@ static void json_print(const struct range *r, bool first)
 	putchar('}');
 }
 
-/* The name of the file that a layer lies in, by following the names from the top. NULL: no memory. */
-static char *layer_path(const char *top, const struct node *n, unsigned depth)
+/* What a name in the header of the image at path means; takes path. */
+static char *path_from(char *path, const char *name)
 {
-	char *path = strdup(top);
+	char *named = image_relative_path(path, name);
 
-	for (; path && depth > 0 && node_is_qcow2(n); depth--, n = n->backing) {
-		char *below = image_relative_path(path, qcow2_node_header(n)->backing_name);
+	free(path);
+	return named;
+}
 
-		free(path);
-		path = below;
-	}
+/* The name of the file that the data of a layer lies in, by following the names from the top. NULL: no memory. */
+static char *layer_path(const struct map *m, const struct node *n, unsigned depth)
+{
+	bool top = depth == 0;
+	char *path = strdup(top && m->image.data_file ? m->image.data_file : m->image.path);
+
+	for (; path && depth > 0 && node_is_qcow2(n); depth--, n = n->backing)
+		path = path_from(path, qcow2_node_header(n)->backing_name);
+	if (path && node_is_qcow2(n) && qcow2_node_header(n)->data_file[0] && !(top && m->image.data_file))
+		path = path_from(path, qcow2_node_header(n)->data_file);
 	return path;
 }
 
@@ -180,7 +191,7 @@ static int human_print(const struct map *m, const struct node *n, const struct r
 		return 0;
 	if (!r->is.has_host)
 		return cli_complain("File contains external, encrypted or compressed clusters; use --output json");
-	path = layer_path(m->image.path, n, r->is.depth);
+	path = layer_path(m, n, r->is.depth);
 	printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", r->start, r->length, r->is.host.off,
 		path ? path : "");
 	return 0;

@@ -29,9 +29,10 @@ static const char help[] =
 	"  -D, --description TEXT   a description that clients can show\n"
 	"      --cache MODE         writeback (default), none, writethrough, directsync, or unsafe\n"
 	"      --discard MODE       unmap (default): a trim gives space back; ignore: it does nothing\n"
+	"      --data-file FILE         the image's external data file (default: the one that the image names)\n"
 	"      --aio ENGINE         uring, threads, or auto (default; or what CORRAL_AIO says)\n"
-	"      --allow DIR          backing files may also lie in DIR; may be given more than once\n"
-	"      --allow none         open no backing file, not even one beside the image\n"
+	"      --allow DIR          backing and data files may also lie in DIR; may be given more than once\n"
+	"      --allow none         open no backing and no data file that a header names, not even one beside the image\n"
 	"      --fork               go into the background when ready\n"
 	"      --pid-file FILE      write the process id to FILE when ready, remove it at the end\n"
 	"  -h, --help               print this\n"
@@ -59,7 +60,7 @@ static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
 /* ---- the command line ---- */
 
-enum { OPT_NBD = 256, OPT_CACHE, OPT_DISCARD, OPT_AIO, OPT_ALLOW, OPT_FORK, OPT_PID_FILE };
+enum { OPT_NBD = 256, OPT_CACHE, OPT_DATA_FILE, OPT_DISCARD, OPT_AIO, OPT_ALLOW, OPT_FORK, OPT_PID_FILE };
 
 static const struct option long_options[] = {
 	{"nbd", required_argument, NULL, OPT_NBD},
@@ -68,6 +69,7 @@ static const struct option long_options[] = {
 	{"export-name", required_argument, NULL, 'x'},
 	{"description", required_argument, NULL, 'D'},
 	{"cache", required_argument, NULL, OPT_CACHE},
+	{"data-file", required_argument, NULL, OPT_DATA_FILE},
 	{"discard", required_argument, NULL, OPT_DISCARD},
 	{"aio", required_argument, NULL, OPT_AIO},
 	{"allow", required_argument, NULL, OPT_ALLOW},
@@ -122,6 +124,7 @@ static int parse_one(struct serve *s, int option, const char *culprit)
 	case 'x': s->nbd.export_name = optarg; return 0;
 	case 'D': s->nbd.description = optarg; return 0;
 	case OPT_CACHE: return parse_cache(s, optarg);
+	case OPT_DATA_FILE: s->image.data_file = optarg; return 0;
 	case OPT_DISCARD: return parse_discard(s, optarg);
 	case OPT_AIO: s->aio = optarg; return 0;
 	case OPT_ALLOW: return parse_allow(s, optarg);

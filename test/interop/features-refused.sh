@@ -52,10 +52,6 @@ plain image
 header set image incompatible 1
 readable_only 'corrupt' image
 
-create -o data_file=outside.raw data-file 2M
-refused_whole 'data file' data-file
-create -o data_file=outside.raw,data_file_raw=on data-file-raw 2M
-refused_whole 'data file' data-file-raw
 # QEMU measures how fast the processor derives keys, and gives up where that is too fast to measure.
 made=""
 for time in 20 50 100 200 500 1000; do
