@@ -72,12 +72,31 @@ static void draw_below(struct sim_config *c, struct sim_rng *r)
 	c->image.backing_format = c->below == SIM_BELOW_RAW ? "raw" : "qcow2";
 }
 
+/* From numbers of their own: the other images stay what they were. What all is mapped has no other kinds of clusters. */
+static void draw_data(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 7);
+	if (!sim_one_in(&r, 8))
+		return;
+	c->image.data = c->below == SIM_BELOW_NONE && coin(&r) ? SIM_DATA_RAW : SIM_DATA_FILE;
+	c->image.version = 3;
+	c->image.snapshots = 0;
+	c->image.compressed_in = 0;
+	c->image.compression = SIM_ZLIB;
+	if (c->image.data == SIM_DATA_RAW)
+		c->image.fill = coin(&r) ? SIM_FILL_FULL : SIM_FILL_ZERO;
+	c->data_device = sim_one_in(&r, 5);
+}
+
 static void draw_image(struct sim_config *c, struct sim_rng *r)
 {
 	draw_geometry(&c->image, r);
 	if (sim_one_in(r, 4))
 		draw_pressure(&c->image, r);
 	draw_below(c, r);
+	draw_data(c);
 	c->guest_most = c->image.guest_bytes * 2;
 	c->unit_bytes = sim_one_in(r, 10) ? 4096 : 512;
 	c->device = sim_one_in(r, 10);
@@ -166,6 +185,8 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 	if (sim_one_in(r, 3))
 		draw_churn(c, r);
 	c->weight[SIM_WRITE_COMPRESSED] = sim_one_in(r, c->image.compressed_in ? 2 : 6) ? 2 + sim_below(r, 20) : 0;
+	if (c->image.data)
+		c->weight[SIM_WRITE_COMPRESSED] = 0;
 	c->weight[SIM_RESIZE] = sim_one_in(r, 4);
 	c->weight[SIM_DRAIN] = sim_one_in(r, 4);
 	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
@@ -318,12 +339,14 @@ void sim_config_tell(const struct sim_config *c)
 {
 	static const char *const fills[] = {"empty", "mixed", "full", "zero"};
 	static const char *const belows[] = {"none", "raw", "qcow2"};
+	static const char *const datas[] = {"", ", data file", ", raw data file"};
 
 	printf("image: version %u, clusters of %u, %u-bit refcounts, guest of %" PRIu64
 	       " bytes, %s, %u snapshots, backing %s"
-	       "%s%s%s%s%s\n",
+	       "%s%s%s%s%s%s\n",
 		c->image.version, 1u << c->image.cluster_bits, 1u << c->image.refcount_order, c->image.guest_bytes,
-		fills[c->image.fill], c->image.snapshots, belows[c->below], c->image.lazy ? ", lazy" : "",
+		fills[c->image.fill], c->image.snapshots, belows[c->below], datas[c->image.data],
+		c->image.lazy ? ", lazy" : "",
 		!c->image.compressed_in        ? ""
 			: c->image.compression ? ", zstd"
 					       : ", zlib",

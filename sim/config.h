@@ -43,7 +43,7 @@ struct sim_config {
 	uint64_t guest_most;      /* bytes that it may grow to */
 	uint64_t file_bytes;      /* the most that the image's file may have */
 	uint32_t unit_bytes;
-	bool device;
+	bool device, data_device;
 	struct qcow2_options options;
 	struct sim_latency latency;
 	struct sim_faults faults;

@@ -42,7 +42,17 @@ static const struct sim_op alphabet[] = {
 #define LETTERS (sizeof(alphabet) / sizeof(alphabet[0]))
 #define SEQUENCES (LETTERS + LETTERS * LETTERS + LETTERS * LETTERS * LETTERS)
 
-enum { IMAGE_EMPTY, IMAGE_FULL, IMAGE_ZERO, IMAGE_SNAPSHOT, IMAGE_BACKING, IMAGE_VERSION_2, IMAGES };
+enum {
+	IMAGE_EMPTY,
+	IMAGE_FULL,
+	IMAGE_ZERO,
+	IMAGE_SNAPSHOT,
+	IMAGE_BACKING,
+	IMAGE_VERSION_2,
+	IMAGE_DATA,
+	IMAGE_DATA_RAW,
+	IMAGES
+};
 
 static void image_choose(struct sim_config *c, unsigned image)
 {
@@ -56,6 +66,14 @@ static void image_choose(struct sim_config *c, unsigned image)
 	switch (image) {
 	case IMAGE_FULL:
 	case IMAGE_VERSION_2: c->image.fill = SIM_FILL_FULL; break;
+	case IMAGE_DATA:
+		c->image.fill = SIM_FILL_MIXED;
+		c->image.data = SIM_DATA_FILE;
+		break;
+	case IMAGE_DATA_RAW:
+		c->image.fill = SIM_FILL_FULL;
+		c->image.data = SIM_DATA_RAW;
+		break;
 	case IMAGE_ZERO: c->image.fill = SIM_FILL_ZERO; break;
 	case IMAGE_SNAPSHOT:
 		c->image.fill = SIM_FILL_FULL;

@@ -90,9 +90,8 @@ static const char *const cut_names[SIM_CUT_KINDS + 1] = {"nothing pending kept",
 	"late writes kept", "all but one kept", "only one kept", "data kept", "metadata kept", "one of all subsets"};
 
 /* Gives back what needn't be lost for the image to be wrong: the sectors that are left name the missing order. */
-static void lost_shrink(struct sim_run *run)
+static void lost_shrink(struct sim_run *run, struct sim_disk *d)
 {
-	struct sim_disk *d = run->disk;
 	uint64_t size = d->found.size;
 
 	d->found.size = d->size;
@@ -107,13 +106,12 @@ static void lost_shrink(struct sim_run *run)
 	}
 }
 
-static void tell_lost(const struct sim_run *run)
+static void tell_lost(const struct sim_run *run, const struct sim_disk *d)
 {
-	const struct sim_disk *d = run->disk;
-
-	printf("power cut at %" PRIu64 " ns, %s; file size %#" PRIx64 " of %#" PRIx64
+	printf("power cut at %" PRIu64 " ns, %s; %s size %#" PRIx64 " of %#" PRIx64
 	       "; %u sectors pending; lost, at least:",
-		run->world.now, cut_names[run->how], d->found.size, d->size, d->dirty_count);
+		run->world.now, cut_names[run->how], d == run->data ? "data file" : "file", d->found.size, d->size,
+		d->dirty_count);
 	for (uint32_t i = 0; i < d->dirty_count; i++) {
 		uint32_t s = d->dirty[i];
 
@@ -128,9 +126,13 @@ void sim_judge(struct sim_run *run)
 	run->tally->images++;
 	sim_sample(run);
 	if (!image_is_right(run)) {
-		lost_shrink(run);
+		lost_shrink(run, run->disk);
+		if (run->data)
+			lost_shrink(run, run->data);
 		image_is_right(run);
-		tell_lost(run);
+		tell_lost(run, run->disk);
+		if (run->data)
+			tell_lost(run, run->data);
 		sim_violation("%s", run->problem);
 	}
 	run->tally->most_leaks = MAX(run->tally->most_leaks, (uint64_t)run->raw.leaks);
@@ -156,8 +158,7 @@ static void footprint_judge(const struct sim_run *run)
 
 static void judge_cut_kind(struct sim_run *run, enum sim_cut how)
 {
-	run->how = how;
-	sim_disk_cut(run->disk, how, &run->cut_rng);
+	sim_run_cut(run, how);
 	sim_judge(run);
 }
 
@@ -192,7 +193,7 @@ void sim_judge_cut(struct sim_run *run)
 {
 	judge_cut_kind(run, any_cut(run));
 	leaks_note(run);
-	sim_disk_become(run->disk);
+	sim_run_cut_become(run);
 	model_settle(run);
 	run->guest_bytes = run->raw.active.size;
 	run->cut = run->disturbed = true;
@@ -206,15 +207,15 @@ void sim_judge_cut(struct sim_run *run)
 static bool judge_all(struct sim_run *run)
 {
 	uint64_t most = run->config->all_cuts;
-	uint64_t n = sim_disk_cuts(run->disk, most);
+	uint64_t n = sim_run_cuts(run, most);
 
 	if (n > most)
 		return false;
 	run->how = SIM_CUT_KINDS;
 	for (uint64_t i = 0; i < n; i++) {
-		sim_disk_cut_nth(run->disk, i);
+		sim_run_cut_nth(run, i);
 		sim_judge(run);
-		sim_disk_cut_undo(run->disk);
+		sim_run_cut_undo(run);
 	}
 	return true;
 }
@@ -229,27 +230,24 @@ void sim_judge_settled(struct sim_world *w, void *arg)
 		sim_judge_cut(run);
 		return;
 	}
-	if (run->disk->changes == run->settled_changes && run->disk->dirty_count == 0)
+	if (sim_run_settled(run))
 		return;
-	run->settled_changes = run->disk->changes;
 	footprint_judge(run);
 	if (judge_all(run))
 		return;
 	for (unsigned i = 0; i < run->config->cuts; i++) {
 		judge_cut_kind(run, any_cut(run));
-		sim_disk_cut_undo(run->disk);
+		sim_run_cut_undo(run);
 	}
 }
 
 void sim_judge_closed(struct sim_run *run)
 {
-	struct sim_disk *d = run->disk;
-
 	run->raw.exact = run->config->image.snapshots == 0;
 	judge_cut_kind(run, SIM_CUT_OLD);
-	sim_disk_cut_undo(d);
+	sim_run_cut_undo(run);
 	judge_cut_kind(run, SIM_CUT_NEW);
-	sim_disk_cut_undo(d);
+	sim_run_cut_undo(run);
 	if (run->raw.dirty)
 		sim_violation("the image is closed and its dirty bit is set");
 	if (run->raw.leaks > run->leaks_before && !run->disturbed && run->world.counts.failures == 0 &&
@@ -285,6 +283,8 @@ void sim_judge_init(struct sim_run *run)
 	sim_rng_init(&run->cut_rng, c->schedule, 3);
 	sim_raw_init(&run->raw, c->file_bytes, c->guest_most);
 	run->raw.backing = run->below;
+	run->raw.data = run->data ? &run->data->found : NULL;
+	run->raw.data_alone = c->image.data == SIM_DATA_RAW;
 	run->raw.backing_sectors = c->below == SIM_BELOW_NONE ? 0 : (uint32_t)(c->base.guest_bytes / SIM_SECTOR);
 	sim_model_init(m, (uint32_t)(c->guest_most / SIM_SECTOR));
 	for (uint32_t s = 0; s < c->image.guest_bytes / SIM_SECTOR; s++)

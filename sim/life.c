@@ -301,6 +301,20 @@ static int base_open(struct co *co, struct sim_run *run, struct node **out, stru
 	return rc;
 }
 
+/* With its data file, which belongs to the node on success. */
+static int top_open(struct co *co, struct sim_run *run, struct node *file, struct node **out, struct err *err)
+{
+	struct qcow2_options options = run->config->options;
+	int rc = run->data ? file_open(co, &(struct file_open){.path = "data", .write = true}, &options.data_file, err)
+			   : 0;
+
+	if (!rc)
+		rc = qcow2_open(co, file, &options, out, err);
+	if (rc)
+		(void)node_close(co, options.data_file);
+	return rc;
+}
+
 static int image_open_once(struct co *co, struct sim_run *run, struct err *err)
 {
 	struct node *file, *top, *base = NULL;
@@ -308,7 +322,7 @@ static int image_open_once(struct co *co, struct sim_run *run, struct err *err)
 
 	if (rc)
 		return rc;
-	rc = qcow2_open(co, file, &run->config->options, &top, err);
+	rc = top_open(co, run, file, &top, err);
 	if (rc) {
 		(void)node_close(co, file);
 		return rc;

@@ -481,6 +481,7 @@ void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng
 void sim_made_free(struct sim_made *m)
 {
 	sim_free(m->bytes);
+	sim_free(m->data);
 	sim_free(m->tags);
 	sim_free(m->holds);
 	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++) {

@@ -14,6 +14,12 @@ enum sim_fill { /* what the clusters of the guest are at first */
 	SIM_FILL_ZERO,  /* zero clusters that keep their space: preallocated */
 };
 
+enum sim_data { /* where the data of the guest lies */
+	SIM_DATA_INSIDE,
+	SIM_DATA_FILE, /* in an external data file: "data" */
+	SIM_DATA_RAW,  /* in one that holds by itself what the guest reads; all of it is mapped */
+};
+
 struct sim_geometry {
 	uint32_t version, cluster_bits, refcount_order;
 	uint64_t guest_bytes;
@@ -24,6 +30,7 @@ struct sim_geometry {
 	enum sim_compression compression; /* zstd: only version 3 */
 	uint32_t gaps_in;                 /* one cluster in so many is left out: free, and full of garbage; 0: none */
 	uint64_t used_until; /* everything below is counted as used, as if it had leaked; bytes of the file */
+	enum sim_data data;
 	const char *backing; /* name, or NULL */
 	const char *backing_format;
 	uint32_t id; /* in the stamps of its data */
@@ -32,6 +39,8 @@ struct sim_geometry {
 struct sim_made {
 	uint8_t *bytes;
 	uint64_t len;
+	uint8_t *data; /* the data file, or NULL */
+	uint64_t data_len;
 	uint64_t *tags; /* per guest sector: 0 where nothing is allocated */
 	bool *holds;    /* per guest sector: this image says what it reads as, not the one below */
 	uint64_t *snapshot_tags[SIM_SNAPSHOTS];
@@ -39,6 +48,8 @@ struct sim_made {
 };
 
 void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng *r);
+/* Moves the guest's data to out->data, which is a data file of at most `room` bytes. */
+void sim_make_data(struct sim_made *out, const struct sim_geometry *g, uint64_t room, struct sim_rng *r);
 void sim_made_free(struct sim_made *m);
 
 #endif

@@ -75,6 +75,18 @@ static void header_read(struct sim_raw_header *h, const uint8_t *p)
 	}
 }
 
+/* Whoever writes to the image keeps what the data file promises, and so may go on saying so. */
+static bool data_file_check(struct sim_raw *r)
+{
+	const struct sim_raw_header *h = &r->header;
+
+	if (((h->incompatible & INCOMPATIBLE_DATA_FILE) != 0) != (r->data != NULL) ||
+		((h->autoclear & AUTOCLEAR_RAW) != 0) != r->data_alone)
+		return sim_raw_problem(r, "header: data file: features %#" PRIx64 ", autoclear %#" PRIx64,
+			h->incompatible, h->autoclear);
+	return true;
+}
+
 static bool header_check(struct sim_raw *r)
 {
 	const uint8_t *p = sector_at(r, 0);
@@ -86,10 +98,12 @@ static bool header_check(struct sim_raw *r)
 	if (h->version < 2 || h->version > 3 || h->cluster_bits < 9 || h->cluster_bits > 21 || h->refcount_order > 6)
 		return sim_raw_problem(r, "header: version %u, cluster bits %u, refcount order %u", h->version,
 			h->cluster_bits, h->refcount_order);
-	if (h->incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION))
+	if (h->incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_DATA_FILE))
 		return sim_raw_problem(r, "header: incompatible features %#" PRIx64, h->incompatible);
 	if (h->compression > 1 || (h->compression != 0) != ((h->incompatible & INCOMPATIBLE_COMPRESSION) != 0))
 		return sim_raw_problem(r, "header: compression type %u", h->compression);
+	if (!data_file_check(r))
+		return false;
 	if (h->snapshots > SIM_SNAPSHOTS)
 		return sim_raw_problem(r, "header: %u snapshots", h->snapshots);
 	if (h->size / SIM_SECTOR > r->guest_room)
@@ -242,6 +256,23 @@ static bool refcounts_compare(struct sim_raw *r)
 	return true;
 }
 
+/* A raw data file is what the guest reads; it may be read by programs that don't know of the image. */
+static bool data_compare(struct sim_raw *r)
+{
+	for (uint64_t s = 0; r->data_alone && s < r->active.size / SIM_SECTOR; s++) {
+		uint64_t tag = data_tag_at(r, s * SIM_SECTOR);
+
+		if (tag != r->active.tags[s])
+			return sim_raw_problem(r,
+				"sector %" PRIu64 " of the raw data file is %#" PRIx64 ", but %#" PRIx64
+				" in the image",
+				s, tag, r->active.tags[s]);
+	}
+	return !r->data_alone || r->data->size >= r->active.size ||
+		sim_raw_problem(
+			r, "the raw data file has %" PRIu64 " bytes, the disk %" PRIu64, r->data->size, r->active.size);
+}
+
 static void forget(struct sim_raw *r)
 {
 	memset(r->refcount, 0, r->clusters * sizeof(*r->refcount));
@@ -261,5 +292,5 @@ bool sim_raw_check(struct sim_raw *r, const struct sim_image *image)
 	r->active.size = r->header.size;
 	return sim_raw_claim(r, 0, SIM_ROLE_HEADER, 0) && reftable_check(r) &&
 		sim_raw_tree(r, r->header.l1_offset, r->header.l1_entries, &r->active, 0) && snapshots_check(r) &&
-		refcounts_compare(r);
+		refcounts_compare(r) && data_compare(r);
 }

@@ -41,6 +41,8 @@ struct sim_raw {
 	/* set by the user before the check */
 	const uint64_t *backing; /* what lies below, a tag per sector; NULL: nothing */
 	uint32_t backing_sectors;
+	const struct sim_image *data; /* the external data file; NULL: the image has its data in itself */
+	bool data_alone;              /* the data file by itself must be what the guest reads */
 	bool exact; /* COPIED must be set wherever the refcount is 1: no snapshot was ever made or deleted */
 
 	/* what the check found */

@@ -20,6 +20,8 @@
 #define INCOMPATIBLE_DIRTY UINT64_C(1)
 #define INCOMPATIBLE_CORRUPT UINT64_C(2)
 #define INCOMPATIBLE_COMPRESSION UINT64_C(8)
+#define INCOMPATIBLE_DATA_FILE UINT64_C(4)
+#define AUTOCLEAR_RAW UINT64_C(2)
 
 extern const char *const sim_role_names[];
 
@@ -52,6 +54,20 @@ static inline uint32_t version_at(const struct sim_raw *r, uint64_t off)
 static inline const uint8_t *sector_at(struct sim_raw *r, uint64_t off)
 {
 	return sim_version_bytes(r->image->disk, version_at(r, off), r->scratch);
+}
+
+static inline uint64_t image_tag(const struct sim_image *image, uint64_t off)
+{
+	uint64_t sector = off / SIM_SECTOR;
+	uint32_t version = off >= image->size || sector >= image->disk->sectors ? 0 : image->version[sector];
+
+	return image->disk->versions[version].tag;
+}
+
+/* Of what an L2 entry names. */
+static inline uint64_t data_tag_at(const struct sim_raw *r, uint64_t off)
+{
+	return image_tag(r->data ? r->data : r->image, off);
 }
 
 static inline uint64_t tag_at(const struct sim_raw *r, uint64_t off)

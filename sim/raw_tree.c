@@ -36,7 +36,7 @@ static void fill_zero(struct walk *w, uint64_t first)
 static void fill_data(struct walk *w, uint64_t first, uint64_t host)
 {
 	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
-		w->tree->tags[first + i] = tag_at(w->r, host + i * SIM_SECTOR);
+		w->tree->tags[first + i] = data_tag_at(w->r, host + i * SIM_SECTOR);
 }
 
 static bool fill_encoded(struct walk *w, uint64_t first, uint64_t entry)
@@ -70,20 +70,25 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry)
 {
 	struct sim_raw *r = w->r;
 	uint64_t host = entry & OFFSET_MASK;
+	bool has_host = host != 0 || (r->data && (entry & FLAG_COPIED));
 
 	if (entry & FLAG_COMPRESSED)
 		return fill_encoded(w, first, entry);
 	if ((entry & L2_RESERVED) || ((entry & FLAG_ZERO) && r->header.version < 3))
 		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
-	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) || (host == 0 && (entry & FLAG_COPIED)))
+	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) ||
+		(host == 0 && (entry & FLAG_COPIED) && !r->data))
 		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
-	if (host != 0 &&
+	if (has_host && r->data && (host != first * SIM_SECTOR || !(entry & FLAG_COPIED)))
+		return sim_raw_problem(
+			r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64 " in the data file", entry, first);
+	if (has_host && !r->data &&
 		(!sim_raw_claim(r, host, SIM_ROLE_DATA, w->number + 1) ||
 			!copied_check(w, "data cluster", entry, host)))
 		return false;
 	if (entry & FLAG_ZERO)
 		fill_zero(w, first);
-	else if (host != 0)
+	else if (has_host)
 		fill_data(w, first, host);
 	else
 		fill_below(w, first);

@@ -81,11 +81,18 @@ static void files_make(struct sim_run *run)
 
 	sim_rng_init(&r, c->seed, 5);
 	sim_make(&run->image, &c->image, &r);
+	if (c->image.data != SIM_DATA_INSIDE)
+		sim_make_data(&run->image, &c->image, c->guest_most, &r);
 	if (c->device)
 		bytes = MIN(bytes, align_up(run->image.len + 16 * c->guest_most + (UINT64_C(256) << 10), 65536));
 	run->disk = sim_world_file(&run->world, "image", bytes, c->unit_bytes, c->device);
 	sim_disk_load(run->disk, 0, run->image.bytes, run->image.len);
 	base_make(run, &r);
+	if (run->image.data) {
+		run->data = sim_world_file(
+			&run->world, "data", align_up(c->guest_most, 4096), c->unit_bytes, c->data_device);
+		sim_disk_load(run->data, 0, run->image.data, run->image.data_len);
+	}
 }
 
 /* ---- the run ---- */

@@ -47,6 +47,7 @@ struct sim_run {
 	struct sim_raw raw;
 	struct sim_rng cut_rng;
 	struct sim_disk *disk; /* of the image */
+	struct sim_disk *data; /* of its external data file, or NULL */
 	struct sim_made image, base;
 	uint64_t *below; /* what the backing file reads as, per sector */
 	uint64_t *snapshot_tags[SIM_SNAPSHOTS];
@@ -72,10 +73,19 @@ struct sim_run {
 
 void sim_run(const struct sim_config *c, struct sim_tally *tally);
 
+/* cuts.c: power cuts of both disks, as those of disk.h of one */
+void sim_run_cut(struct sim_run *run, enum sim_cut how);
+void sim_run_cut_undo(struct sim_run *run);
+void sim_run_cut_become(struct sim_run *run);
+uint64_t sim_run_cuts(const struct sim_run *run, uint64_t most);
+void sim_run_cut_nth(struct sim_run *run, uint64_t n);
+/* Whether nothing has changed since it was asked last, and nothing is pending. */
+bool sim_run_settled(struct sim_run *run);
+
 /* judge.c */
 void sim_judge_init(struct sim_run *run);
 void sim_judge_fini(struct sim_run *run);
-/* The image in disk->found: consistent, and every sector has a value that it may have. Ends the program if not. */
+/* The image in disk->found, with its data in data->found: consistent, and every sector has a value that it may have. Ends the program if not. */
 void sim_judge(struct sim_run *run);
 /* The hook of the world: tries some power cuts. */
 void sim_judge_settled(struct sim_world *w, void *arg);

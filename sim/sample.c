@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A sample of the images that power cuts would leave, as files: for other programs, whose opinion of them is independent of
- * ours. Each lies in a folder of its own, beside its backing file.
+ * ours. Each lies in a folder of its own, beside its backing and its data file.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -62,6 +62,8 @@ void sim_sample(struct sim_run *run)
 		exit(2);
 	}
 	disk_write(run->disk, folder, "image");
+	if (run->data)
+		disk_write(run->data, folder, "data");
 	if (run->config->below != SIM_BELOW_NONE)
 		disk_write(&sim_world_find(&run->world, "base")->disk, folder, "base");
 }

@@ -174,6 +174,12 @@ static void no_snapshots(struct sim_config *c) { c->image.snapshots = 0; }
 static void no_lazy(struct sim_config *c) { c->image.lazy = false; }
 static void no_compressed(struct sim_config *c) { c->image.compressed_in = 0; }
 static void zlib_only(struct sim_config *c) { c->image.compression = SIM_ZLIB; }
+static void no_data_file(struct sim_config *c)
+{
+	c->image.data = SIM_DATA_INSIDE;
+	c->data_device = false;
+}
+static void no_data_device(struct sim_config *c) { c->data_device = false; }
 static void no_device(struct sim_config *c) { c->device = false; }
 static void small_units(struct sim_config *c) { c->unit_bytes = 512; }
 static void wide_refcounts(struct sim_config *c) { c->image.refcount_order = 4; }
@@ -203,8 +209,9 @@ static void no_delays(struct sim_config *c)
 }
 
 static simplify *const simplifications[] = {no_faults, no_harm, no_buggify, no_tail, no_slow, no_gaps, no_pressure,
-	no_snapshots, no_lazy, no_compressed, zlib_only, no_device, small_units, wide_refcounts, version_3, empty,
-	in_order, one_by_one, raw_below, nothing_below, plain_cache, no_nbd, no_delays};
+	no_snapshots, no_lazy, no_compressed, zlib_only, no_data_file, no_data_device, no_device, small_units,
+	wide_refcounts, version_3, empty, in_order, one_by_one, raw_below, nothing_below, plain_cache, no_nbd,
+	no_delays};
 
 static bool shrink_rest(struct sim_config *c)
 {
@@ -298,6 +305,8 @@ static void geometry_print(const struct sim_geometry *g, const char *name)
 	if (g->compressed_in)
 		printf(",\n\t\t\t.compressed_in = %u, .compression = (enum sim_compression)%d", g->compressed_in,
 			g->compression);
+	if (g->data)
+		printf(",\n\t\t\t.data = (enum sim_data)%d", g->data);
 	if (g->backing)
 		printf(",\n\t\t\t.backing = \"%s\", .backing_format = \"%s\"", g->backing, g->backing_format);
 	printf("},\n");
@@ -329,6 +338,7 @@ static void host_print(const struct sim_config *c)
 	FIELD(c, file_bytes);
 	FIELD(c, unit_bytes);
 	FIELD(c, device);
+	FIELD(c, data_device);
 	printf("\t\t.options.write = true,\n");
 	FIELD(c, options.l2_cache_bytes);
 	FIELD(c, options.refcount_cache_bytes);

@@ -133,7 +133,7 @@ int qcow2_data_grow(struct co *co, struct qcow2 *q, uint64_t size)
 
 	if (!qcow2_has_data_file(q))
 		return 0;
-	if (qcow2_data_is_raw(q) && stale)
+	if (qcow2_data_is_raw(q) && stale && !MUTANT(44))
 		rc = node_zero(co, data, from, stale, NODE_MAY_UNMAP);
 	return rc ? rc : reach(co, data, size);
 }

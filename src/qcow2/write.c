@@ -79,6 +79,7 @@ static int take_clusters(
 		return -EFBIG;
 	out->host.off = cluster;
 	out->reused = true;
+	out->zeroed = MUTANT(77);
 	*got = want;
 	return 0;
 }
