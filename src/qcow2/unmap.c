@@ -80,8 +80,12 @@ static int unmap_slice(
 	return rc;
 }
 
-static bool entries_valid(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t n)
+/* Those that map [from, to). */
+static bool entries_valid(
+	const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index, uint64_t from, uint64_t to)
 {
+	uint64_t n = div_round_up(to, q->cluster_bytes) - from / q->cluster_bytes;
+
 	for (uint64_t i = 0; i < n; i++)
 		if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index + (uint32_t)i)))
 			return false;
@@ -112,7 +116,7 @@ static int unmap_slices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 
 		if (!rc)
 			rc = slice_to_unmap(co, q, guest, &s, &index);
-		if (!rc && s && !entries_valid(q, s, index, div_round_up(end - guest, q->cluster_bytes)))
+		if (!rc && s && !entries_valid(q, s, index, guest, end))
 			rc = qcow2_corrupt(co, q);
 		else if (!rc && s)
 			rc = unmap_slice(q, s, index, guest, end, how);

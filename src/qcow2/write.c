@@ -9,8 +9,8 @@
  *     publish    the entries, in memory; what they replace goes into quarantine
  *
  * A fresh cluster replaces the old one as a whole. So where the old one is shared and has data in other subclusters, or is
- * compressed, the reservation is wider than asked: from the first to the last of them, for the node layer to copy. What lies outside of a
- * reservation stays zero or unallocated, and is never read from the host cluster.
+ * compressed, the reservation is wider than asked: from the first to the last of them, for the node layer to copy. What
+ * lies outside of a reservation stays zero or unallocated, and is never read from the host cluster.
  *
  * The commit writes entry and refcount in the right order (commit.c).
  */
