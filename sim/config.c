@@ -37,6 +37,9 @@ static void draw_geometry(struct sim_geometry *g, struct sim_rng *r)
 	g->cluster_bits = 9 + sim_below(r, 3) + sim_below(r, 2);
 	g->refcount_order = g->version == 2 ? 4 : sim_below(r, 7);
 	g->lazy = g->version == 3 && sim_one_in(r, 5);
+	g->extended = g->version == 3 && sim_one_in(r, 6);
+	if (g->extended)
+		g->cluster_bits = 14 + sim_below(r, 2);
 	g->fill = (enum sim_fill)sim_below(r, 4);
 	g->gaps_in = sim_one_in(r, 3) ? 1 + sim_below(r, 8) : 0;
 	g->guest_bytes = (8 + sim_below(r, sim_one_in(r, 4) ? 600 : 120)) * UINT64_C(512);
@@ -93,14 +96,14 @@ static void draw_data(struct sim_config *c)
 static void draw_image(struct sim_config *c, struct sim_rng *r)
 {
 	draw_geometry(&c->image, r);
-	if (sim_one_in(r, 4))
+	if (sim_one_in(r, 4) && !c->image.extended)
 		draw_pressure(&c->image, r);
 	draw_below(c, r);
 	draw_data(c);
 	c->guest_most = c->image.guest_bytes * 2;
 	c->unit_bytes = sim_one_in(r, 10) ? 4096 : 512;
 	c->device = sim_one_in(r, 10);
-	c->file_bytes = UINT64_C(4) << 20;
+	c->file_bytes = UINT64_C(4) << (c->image.extended ? 22 : 20);
 }
 
 /* ---- the host ---- */
@@ -205,8 +208,8 @@ static enum sim_op_kind draw_kind(const struct sim_config *c, struct sim_rng *r)
 	return (enum sim_op_kind)k;
 }
 
-struct style { /* of addresses and lengths */
-	uint32_t hot, cluster_sectors;
+struct style {                         /* of addresses and lengths */
+	uint32_t hot, cluster_sectors; /* or those of a subcluster */
 	bool whole_clusters;
 };
 
@@ -260,7 +263,7 @@ static void draw_ops(struct sim_config *c, uint32_t count, struct sim_rng *r)
 {
 	struct style s = {
 		.hot = 1 + sim_below(r, 12),
-		.cluster_sectors = (1u << c->image.cluster_bits) / SIM_SECTOR,
+		.cluster_sectors = (1u << c->image.cluster_bits) / SIM_SECTOR >> (c->image.extended && coin(r) ? 5 : 0),
 		.whole_clusters = sim_one_in(r, 3),
 	};
 	uint32_t sectors = (uint32_t)(c->image.guest_bytes / SIM_SECTOR);
@@ -335,22 +338,30 @@ bool sim_config_without(struct sim_config *c, const char *name)
 
 void sim_config_free(struct sim_config *c) { sim_free(c->ops); }
 
+static void tell_if(bool on, const char *what)
+{
+	if (on)
+		printf(", %s", what);
+}
+
 void sim_config_tell(const struct sim_config *c)
 {
 	static const char *const fills[] = {"empty", "mixed", "full", "zero"};
 	static const char *const belows[] = {"none", "raw", "qcow2"};
-	static const char *const datas[] = {"", ", data file", ", raw data file"};
+	const struct sim_geometry *g = &c->image;
 
 	printf("image: version %u, clusters of %u, %u-bit refcounts, guest of %" PRIu64
-	       " bytes, %s, %u snapshots, backing %s"
-	       "%s%s%s%s%s%s\n",
-		c->image.version, 1u << c->image.cluster_bits, 1u << c->image.refcount_order, c->image.guest_bytes,
-		fills[c->image.fill], c->image.snapshots, belows[c->below], datas[c->image.data],
-		c->image.lazy ? ", lazy" : "",
-		!c->image.compressed_in        ? ""
-			: c->image.compression ? ", zstd"
-					       : ", zlib",
-		c->device ? ", device" : "", c->unit_bytes > 512 ? ", 4k sectors" : "", c->faulty ? ", faulty" : "");
-	printf("run: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
+	       " bytes, %s, %u snapshots, backing %s",
+		g->version, 1u << g->cluster_bits, 1u << g->refcount_order, g->guest_bytes, fills[g->fill],
+		g->snapshots, belows[c->below]);
+	tell_if(g->lazy, "lazy");
+	tell_if(g->extended, "extended");
+	tell_if(g->compressed_in, g->compression ? "zstd" : "zlib");
+	tell_if(g->data == SIM_DATA_FILE, "data file");
+	tell_if(g->data == SIM_DATA_RAW, "raw data file");
+	tell_if(c->device, "device");
+	tell_if(c->unit_bytes > 512, "4k sectors");
+	tell_if(c->faulty, "faulty");
+	printf("\nrun: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
 		c->nbd ? ", NBD" : "");
 }

@@ -25,7 +25,8 @@ bool sim_tier_parse(const char *name, enum sim_tier *out)
 
 /* ---- sequences ---- */
 
-/* Clusters have two sectors: half of a cluster, one, two, one and a half; and one that another L2 table maps. */
+/* Clusters, or subclusters, have two sectors: half of one, one, two, one and a half; and one of another L2 table, or
+ * cluster. */
 static const struct sim_op alphabet[] = {
 	{.kind = SIM_WRITE, .first = 0, .sectors = 1},
 	{.kind = SIM_WRITE, .first = 0, .sectors = 2},
@@ -51,6 +52,8 @@ enum {
 	IMAGE_VERSION_2,
 	IMAGE_DATA,
 	IMAGE_DATA_RAW,
+	IMAGE_EXTENDED,
+	IMAGE_EXTENDED_SHARED,
 	IMAGES
 };
 
@@ -84,6 +87,13 @@ static void image_choose(struct sim_config *c, unsigned image)
 		c->base.guest_bytes = 261 * 512;
 		c->image.backing = "base";
 		c->image.backing_format = "raw";
+		break;
+	case IMAGE_EXTENDED_SHARED: c->image.snapshots = 1; __attribute__((fallthrough));
+	case IMAGE_EXTENDED:
+		c->image.extended = true;
+		c->image.cluster_bits = 15;
+		c->image.fill = SIM_FILL_MIXED;
+		c->file_bytes = UINT64_C(4) << 20;
 		break;
 	default: break;
 	}

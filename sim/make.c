@@ -16,13 +16,18 @@
 #define COPIED (UINT64_C(1) << 63)
 #define COMPRESSED (UINT64_C(1) << 62)
 #define ZERO UINT64_C(1)
+#define EXTENDED UINT64_C(16)
+#define SUBCLUSTERS 32u
+#define ALL_DATA UINT64_C(0x00000000ffffffff)
+#define ALL_ZERO UINT64_C(0xffffffff00000000)
 #define UNUSED 0xdb /* in the rest of clusters with compressed data */
 #define FILE_ROOM (UINT64_C(8) << 20)
 
 struct tree {
-	uint64_t *l2;    /* of each L1 entry: where its table lies; 0: none */
-	uint64_t *entry; /* of each guest cluster: its L2 entry, without COPIED */
-	uint64_t l1;     /* where the L1 table lies */
+	uint64_t *l2;     /* of each L1 entry: where its table lies; 0: none */
+	uint64_t *entry;  /* of each guest cluster: its L2 entry, without COPIED */
+	uint64_t *bitmap; /* the second half of extended entries */
+	uint64_t l1;      /* where the L1 table lies */
 };
 
 struct maker {
@@ -31,7 +36,7 @@ struct maker {
 	struct sim_rng *r;
 	uint64_t cluster, end;
 	uint32_t gaps_in;
-	uint32_t guest_clusters, per_l2, l1_entries;
+	uint32_t guest_clusters, per_l2, l1_entries, entry_bytes;
 	struct tree active, snapshot[SIM_SNAPSHOTS];
 	uint16_t *refs;     /* per host cluster */
 	uint64_t packed_at; /* where the next compressed data goes; 0: into a fresh cluster */
@@ -138,6 +143,7 @@ static bool cluster_compressed(struct maker *m, uint32_t c, uint32_t id)
 		l2_need(m, c);
 		host = pack(m, bytes);
 		memcpy(m->out->bytes + host, to, bytes);
+		m->active.bitmap[c] = 0;
 		m->active.entry[c] = COMPRESSED | host |
 			((host + bytes - 1) / SIM_SECTOR - host / SIM_SECTOR) << (62 - (m->g->cluster_bits - 8));
 		for (uint64_t s = c * per, i = 0; i < per && s < all; s++, i++) {
@@ -155,13 +161,15 @@ static void cluster_data(struct maker *m, uint32_t c, uint32_t id)
 		return;
 	l2_need(m, c);
 	m->active.entry[c] = take_run(m, 1);
+	m->active.bitmap[c] = ALL_DATA;
 	tags_set(m, c, m->active.entry[c], id);
 }
 
 static void cluster_zero(struct maker *m, uint32_t c, bool keeps_space)
 {
 	l2_need(m, c);
-	m->active.entry[c] = ZERO;
+	m->active.entry[c] = m->g->extended ? 0 : ZERO;
+	m->active.bitmap[c] = ALL_ZERO;
 	if (keeps_space) {
 		uint64_t host = take_run(m, 1);
 
@@ -169,6 +177,38 @@ static void cluster_zero(struct maker *m, uint32_t c, bool keeps_space)
 		m->active.entry[c] |= host;
 	}
 	tags_set(m, c, 0, 0);
+}
+
+static void subcluster_set(struct maker *m, uint32_t c, unsigned sub, bool data)
+{
+	uint64_t per = m->cluster / SIM_SECTOR / SUBCLUSTERS, all = m->g->guest_bytes / SIM_SECTOR;
+
+	m->active.bitmap[c] |= UINT64_C(1) << (sub + (data ? 0 : SUBCLUSTERS));
+	for (uint64_t i = sub * per, s = c * per * SUBCLUSTERS + i; i < (sub + 1) * per && s < all; i++, s++) {
+		m->out->tags[s] = data ? sim_tag(s, m->g->id) : SIM_TAG_ZERO;
+		m->out->holds[s] = true;
+		if (data)
+			sim_stamp_put(m->out->bytes + m->active.entry[c] + i * SIM_SECTOR, m->out->tags[s]);
+	}
+}
+
+/* Runs of all kinds; without a host cluster there is no data. */
+static void cluster_subclusters(struct maker *m, uint32_t c)
+{
+	bool has_host = sim_below(m->r, 4) != 0;
+	uint32_t kind = 0;
+
+	l2_need(m, c);
+	if (has_host) {
+		m->active.entry[c] = take_run(m, 1);
+		garbage_fill(m, m->active.entry[c]);
+	}
+	for (unsigned sub = 0; sub < SUBCLUSTERS; sub++) {
+		if (sub == 0 || sim_one_in(m->r, 4))
+			kind = sim_below(m->r, 3);
+		if (kind == 1 || (kind == 2 && has_host))
+			subcluster_set(m, c, sub, kind == 2);
+	}
 }
 
 static void cluster_fill(struct maker *m, uint32_t c)
@@ -190,7 +230,10 @@ static void cluster_fill(struct maker *m, uint32_t c)
 			if (zeroes)
 				cluster_zero(m, c, sim_below(m->r, 2) == 0);
 			break;
-		default: break;
+		default:
+			if (m->g->extended)
+				cluster_subclusters(m, c);
+			break;
 		}
 	}
 }
@@ -201,6 +244,7 @@ static void tree_new(struct maker *m, struct tree *t)
 {
 	t->l2 = sim_alloc(m->l1_entries * sizeof(*t->l2));
 	t->entry = sim_alloc((size_t)m->l1_entries * m->per_l2 * sizeof(*t->entry));
+	t->bitmap = sim_alloc((size_t)m->l1_entries * m->per_l2 * sizeof(*t->bitmap));
 	t->l1 = take_run(m, MAX(div_round_up(m->l1_entries * UINT64_C(8), m->cluster), UINT64_C(1)));
 }
 
@@ -208,6 +252,7 @@ static void tree_free(struct tree *t)
 {
 	sim_free(t->l2);
 	sim_free(t->entry);
+	sim_free(t->bitmap);
 }
 
 static void snapshot_take(struct maker *m, uint32_t k)
@@ -217,6 +262,7 @@ static void snapshot_take(struct maker *m, uint32_t k)
 	tree_new(m, &m->snapshot[k]);
 	memcpy(m->snapshot[k].l2, m->active.l2, m->l1_entries * sizeof(uint64_t));
 	memcpy(m->snapshot[k].entry, m->active.entry, m->guest_clusters * sizeof(uint64_t));
+	memcpy(m->snapshot[k].bitmap, m->active.bitmap, m->guest_clusters * sizeof(uint64_t));
 	memcpy(m->out->snapshot_tags[k], m->out->tags, sectors * sizeof(uint64_t));
 	memcpy(m->out->snapshot_holds[k], m->out->holds, sectors * sizeof(bool));
 }
@@ -310,10 +356,12 @@ static void tree_write(struct maker *m, const struct tree *t, bool active)
 		put64(bytes + t->l1 + i * 8, t->l2[i] | copied(m, t->l2[i], active));
 	for (uint32_t c = 0; c < m->guest_clusters; c++) {
 		uint64_t l2 = t->l2[c / m->per_l2], entry = t->entry[c];
+		uint8_t *to = bytes + l2 + c % m->per_l2 * m->entry_bytes;
 
 		if (l2 != 0)
-			put64(bytes + l2 + c % m->per_l2 * 8,
-				entry | (entry & COMPRESSED ? 0 : copied(m, entry & ~ZERO, active)));
+			put64(to, entry | (entry & COMPRESSED ? 0 : copied(m, entry & ~ZERO, active)));
+		if (l2 != 0 && m->g->extended)
+			put64(to + 8, t->bitmap[c]);
 	}
 }
 
@@ -385,7 +433,7 @@ static void header_write(struct maker *m)
 	put32(p + 60, g->snapshots);
 	put64(p + 64, g->snapshots ? m->snapshot_table : 0);
 	if (g->version >= 3) {
-		put64(p + 72, g->compression ? 8 : 0);
+		put64(p + 72, (g->extended ? EXTENDED : 0) | (g->compression ? 8 : 0));
 		put64(p + 80, g->lazy);
 		put32(p + 96, g->refcount_order);
 		put32(p + 100, header_bytes);
@@ -449,13 +497,14 @@ void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng
 {
 	struct maker m = {.g = g, .out = out, .r = r, .cluster = UINT64_C(1) << g->cluster_bits, .gaps_in = g->gaps_in};
 
-	m.per_l2 = (uint32_t)(m.cluster / 8);
+	m.entry_bytes = g->extended ? 16 : 8;
+	m.per_l2 = (uint32_t)(m.cluster / m.entry_bytes);
 	m.guest_clusters = (uint32_t)div_round_up(g->guest_bytes, m.cluster);
 	m.l1_entries = MAX((uint32_t)div_round_up(m.guest_clusters, m.per_l2), 1u);
 	m.refs = sim_alloc(FILE_ROOM / SIM_SECTOR * sizeof(*m.refs));
 	m.end = m.cluster;
 	out_init(&m);
-	m.reftable_clusters = div_round_up(space_estimate(&m), per_block(&m) * m.cluster * m.per_l2);
+	m.reftable_clusters = div_round_up(space_estimate(&m), per_block(&m) * m.cluster * (m.cluster / 8));
 	m.reftable = take_run(&m, m.reftable_clusters);
 	tree_new(&m, &m.active);
 	content_make(&m);

@@ -98,7 +98,8 @@ static bool header_check(struct sim_raw *r)
 	if (h->version < 2 || h->version > 3 || h->cluster_bits < 9 || h->cluster_bits > 21 || h->refcount_order > 6)
 		return sim_raw_problem(r, "header: version %u, cluster bits %u, refcount order %u", h->version,
 			h->cluster_bits, h->refcount_order);
-	if (h->incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_DATA_FILE))
+	if (h->incompatible &
+		~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_EXTENDED))
 		return sim_raw_problem(r, "header: incompatible features %#" PRIx64, h->incompatible);
 	if (h->compression > 1 || (h->compression != 0) != ((h->incompatible & INCOMPATIBLE_COMPRESSION) != 0))
 		return sim_raw_problem(r, "header: compression type %u", h->compression);

@@ -22,6 +22,8 @@
 #define INCOMPATIBLE_COMPRESSION UINT64_C(8)
 #define INCOMPATIBLE_DATA_FILE UINT64_C(4)
 #define AUTOCLEAR_RAW UINT64_C(2)
+#define INCOMPATIBLE_EXTENDED UINT64_C(16)
+#define SUBCLUSTERS 32u /* of a cluster with an extended L2 entry */
 
 extern const char *const sim_role_names[];
 
@@ -40,6 +42,9 @@ bool sim_raw_tree(struct sim_raw *r, uint64_t l1, uint32_t entries, struct sim_r
 bool sim_raw_encoded_claim(struct sim_raw *r, uint64_t entry, uint8_t tree);
 const uint64_t *sim_raw_encoded_tags(struct sim_raw *r, uint64_t entry);
 void sim_raw_encoded_fini(struct sim_raw *r);
+
+static inline bool is_extended(const struct sim_raw *r) { return r->header.incompatible & INCOMPATIBLE_EXTENDED; }
+static inline unsigned l2_entry_bytes(const struct sim_raw *r) { return is_extended(r) ? 16 : 8; }
 
 /* ---- bytes ---- */
 

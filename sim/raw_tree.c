@@ -66,12 +66,42 @@ static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint6
 	return true;
 }
 
-static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry)
+/* M3, for the bitmap of an extended entry: data lies in a host cluster, and a subcluster is of one kind. */
+static bool bitmap_check(struct walk *w, uint64_t first, uint64_t entry, uint64_t bitmap)
+{
+	uint32_t data = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32);
+
+	if (!(entry & FLAG_ZERO) && !(data & zero) && (data == 0 || (entry & OFFSET_MASK) != 0))
+		return true;
+	return sim_raw_problem(w->r,
+		"M3: extended L2 entry %#" PRIx64 " with bitmap %#" PRIx64 " for guest sector %" PRIu64, entry, bitmap,
+		first);
+}
+
+static void fill_subclusters(struct walk *w, uint64_t first, uint64_t host, uint64_t bitmap)
+{
+	uint64_t n = guest_sectors(w, first), per = w->cluster_sectors / SUBCLUSTERS;
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t *tag = &w->tree->tags[first + i];
+
+		if (bitmap >> (i / per) & 1)
+			*tag = tag_at(w->r, host + i * SIM_SECTOR);
+		else
+			*tag = bitmap >> (SUBCLUSTERS + i / per) & 1 ? SIM_TAG_ZERO : below(w->r, first + i);
+	}
+}
+
+/* bitmap: of an extended entry. */
+static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry, uint64_t bitmap)
 {
 	struct sim_raw *r = w->r;
 	uint64_t host = entry & OFFSET_MASK;
 	bool has_host = host != 0 || (r->data && (entry & FLAG_COPIED));
 
+	if ((entry & FLAG_COMPRESSED) && bitmap != 0)
+		return sim_raw_problem(
+			r, "M3: compressed cluster with bitmap %#" PRIx64 " at guest sector %" PRIu64, bitmap, first);
 	if (entry & FLAG_COMPRESSED)
 		return fill_encoded(w, first, entry);
 	if ((entry & L2_RESERVED) || ((entry & FLAG_ZERO) && r->header.version < 3))
@@ -86,6 +116,10 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry)
 		(!sim_raw_claim(r, host, SIM_ROLE_DATA, w->number + 1) ||
 			!copied_check(w, "data cluster", entry, host)))
 		return false;
+	if (is_extended(r)) {
+		fill_subclusters(w, first, host, bitmap);
+		return bitmap_check(w, first, entry, bitmap);
+	}
 	if (entry & FLAG_ZERO)
 		fill_zero(w, first);
 	else if (has_host)
@@ -99,14 +133,17 @@ static bool l2_walk(struct walk *w, uint64_t first, uint64_t host)
 {
 	struct sim_raw *r = w->r;
 	uint64_t cluster = UINT64_C(1) << r->header.cluster_bits;
+	unsigned words = l2_entry_bytes(r) / 8;
 	uint64_t entries[SIM_SECTOR / 8];
 
 	for (uint64_t at = 0; at < cluster; at += SIM_SECTOR) {
 		memcpy(entries, sector_at(r, host + at), SIM_SECTOR);
-		for (unsigned i = 0; i < SIM_SECTOR / 8; i++, first += w->cluster_sectors) {
-			if (entries[i] == 0)
+		for (unsigned i = 0; i < SIM_SECTOR / 8; i += words, first += w->cluster_sectors) {
+			uint64_t bitmap = words > 1 ? be64toh(entries[i + 1]) : 0;
+
+			if (entries[i] == 0 && bitmap == 0)
 				fill_below(w, first);
-			else if (!entry_walk(w, first, be64toh(entries[i])))
+			else if (!entry_walk(w, first, be64toh(entries[i]), bitmap))
 				return false;
 		}
 	}
@@ -116,7 +153,7 @@ static bool l2_walk(struct walk *w, uint64_t first, uint64_t host)
 static bool l1_entry_walk(struct walk *w, uint64_t index, uint64_t entry)
 {
 	struct sim_raw *r = w->r;
-	uint64_t per_table = UINT64_C(1) << (r->header.cluster_bits - 3);
+	uint64_t per_table = (UINT64_C(1) << r->header.cluster_bits) / l2_entry_bytes(r);
 	uint64_t first = index * per_table * w->cluster_sectors;
 	uint64_t host = entry & OFFSET_MASK;
 
@@ -138,7 +175,7 @@ bool sim_raw_tree(struct sim_raw *r, uint64_t l1, uint32_t entries, struct sim_r
 		.tree = tree,
 		.number = number,
 		.cluster_sectors = (UINT64_C(1) << r->header.cluster_bits) / SIM_SECTOR};
-	uint64_t per_entry = w.cluster_sectors << (r->header.cluster_bits - 3);
+	uint64_t per_entry = w.cluster_sectors * (UINT64_C(1) << r->header.cluster_bits) / l2_entry_bytes(r);
 	uint64_t needed = div_round_up(tree->size, per_entry * SIM_SECTOR);
 
 	if (entries < needed)

@@ -298,10 +298,10 @@ static void op_print(const struct sim_op *op)
 static void geometry_print(const struct sim_geometry *g, const char *name)
 {
 	printf("\t\t.%s = {.version = %u, .cluster_bits = %u, .refcount_order = %u, .guest_bytes = %" PRIu64
-	       ", .fill = (enum sim_fill)%d,\n\t\t\t.lazy = %d, .snapshots = %u, .gaps_in = %u, .used_until = %" PRIu64
+	       ", .fill = (enum sim_fill)%d,\n\t\t\t.lazy = %d, .extended = %d, .snapshots = %u, .gaps_in = %u, .used_until = %" PRIu64
 	       ", .id = %#x",
-		name, g->version, g->cluster_bits, g->refcount_order, g->guest_bytes, g->fill, g->lazy, g->snapshots,
-		g->gaps_in, g->used_until, g->id);
+		name, g->version, g->cluster_bits, g->refcount_order, g->guest_bytes, g->fill, g->lazy, g->extended,
+		g->snapshots, g->gaps_in, g->used_until, g->id);
 	if (g->compressed_in)
 		printf(",\n\t\t\t.compressed_in = %u, .compression = (enum sim_compression)%d", g->compressed_in,
 			g->compression);
