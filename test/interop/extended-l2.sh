@@ -12,9 +12,13 @@ seed=0
 
 head -c $((2 * MIB + 512)) /dev/urandom >bottom.raw
 
-# extended NAME CLUSTER [OPTION...]: an image without and with a backing file; NAME.model says what it holds
+# extended NAME CLUSTER [OPTION...]: made by Corral and by QEMU in turn
 extended() {
-	create -o "extended_l2=on,cluster_size=$2" "${@:3}" "$1" "$SIZE"
+	if [ $((seed % 2)) = 0 ]; then
+		"$CORRAL" create -q -o "extended_l2=on,cluster_size=$2" "${@:3}" "$1" "$SIZE" || fail "corral create $1"
+	else
+		create -o "extended_l2=on,cluster_size=$2" "${@:3}" "$1" "$SIZE"
+	fi
 }
 
 model() { python3 "$INTEROP/traffic.py" new "$@"; }
@@ -27,10 +31,10 @@ traffic() {
 		fail "$1: traffic of seed $seed"
 }
 
-# agree IMAGE: no errors by QEMU's check; both programs read the model; the maps are the same
+# agree IMAGE: no errors by either check; both programs read the model; the maps are the same
 agree() {
 	local image=$1
-	check_status 0 qemu-img check -f qcow2 "$image"
+	clean "$image"
 	qemu_reads "$image" theirs.raw
 	python3 "$INTEROP/traffic.py" verify "$image.model" theirs.raw || fail "$image: QEMU reads something else"
 	serve "$image" --read-only
@@ -63,7 +67,7 @@ shape() {
 	traffic "$image.model" "$cluster" --ops 60 -- -f raw "$URI"
 	stop
 	agree "$image"
-	for round in 1 2 3; do
+	for round in 1 2; do
 		traffic "$image.model" "$cluster" --ops 30 -- -f qcow2 "$image"
 		serve "$image"
 		traffic "$image.model" $unit --ops 30 -- -f raw "$URI"
@@ -90,7 +94,7 @@ serve hand
 qio -f raw "$URI" -- "read -P 1 0 2k" "read -P 0 4k 2k" "read -P 2 6k 100" "read -P 0 64k 32k" "read -P 0 128k 64k" \
 	"write -P 5 32k 1k" "write -P 6 71k 3k" "write -z 256k 2k" "discard 260k 10k" "write -z -u 320k 64k"
 stop
-check_status 0 qemu-img check -f qcow2 hand
+clean hand
 maps_agree hand
 qio -f qcow2 hand -- "read -P 1 0 2k" "read -P 5 32k 1k" "read -P 6 71k 3k" "read -P 0 64k 7k" "read -P 0 256k 2k" \
 	"read -P 4 258k 2k" "read -P 0 260k 10k" "read -P 4 270k 30k" "read -P 0 320k 64k"
@@ -125,4 +129,16 @@ for cluster in 16384 65536; do
 	agree $image
 	say "$image: ok, $SECONDS s"
 done
+# ---- compressed clusters in extended tables: written by QEMU, read, written to in part and zeroed in part by Corral ----
+
+extended packed 65536 -b bottom.raw -F raw
+qio -f qcow2 packed -- "write -c -P 1 0 64k" "write -c -P 2 64k 64k" "write -c -P 3 256k 64k" "write -c -P 4 320k 64k"
+serve packed
+qio -f raw "$URI" -- "read -P 1 0 64k" "read -P 2 64k 64k" "write -P 5 3k 1k" "read -P 1 0 3k" "read -P 1 4k 60k" \
+	"write -z 70k 8k" "discard 260k 20k" "discard 320k 64k" "write -P 6 300k 100" "flush"
+stop
+clean packed
+maps_agree packed
+qio -f qcow2 packed -- "read -P 1 0 3k" "read -P 5 3k 1k" "read -P 1 4k 60k" "read -P 2 64k 6k" "read -P 0 70k 8k" \
+	"read -P 2 78k 50k" "read -P 3 256k 4k" "read -P 0 260k 20k" "read -P 3 280k 20k" "read -P 6 300k 100" "read -P 0 320k 64k"
 passed
