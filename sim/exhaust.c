@@ -33,6 +33,7 @@ static const struct sim_op alphabet[] = {
 	{.kind = SIM_WRITE, .first = 1, .sectors = 2},
 	{.kind = SIM_WRITE, .first = 258, .sectors = 2},
 	{.kind = SIM_WRITE_FUA, .first = 2, .sectors = 2},
+	{.kind = SIM_WRITE_COMPRESSED, .first = 0, .sectors = 4},
 	{.kind = SIM_ZERO, .first = 0, .sectors = 2},
 	{.kind = SIM_ZERO_UNMAP, .first = 0, .sectors = 4},
 	{.kind = SIM_DISCARD, .first = 0, .sectors = 1},
@@ -49,6 +50,7 @@ enum {
 	IMAGE_ZERO,
 	IMAGE_SNAPSHOT,
 	IMAGE_BACKING,
+	IMAGE_COMPRESSED,
 	IMAGE_VERSION_2,
 	IMAGE_DATA,
 	IMAGE_DATA_RAW,
@@ -76,6 +78,10 @@ static void image_choose(struct sim_config *c, unsigned image)
 	case IMAGE_DATA_RAW:
 		c->image.fill = SIM_FILL_FULL;
 		c->image.data = SIM_DATA_RAW;
+		break;
+	case IMAGE_COMPRESSED:
+		c->image.fill = SIM_FILL_FULL;
+		c->image.compressed_in = 1;
 		break;
 	case IMAGE_ZERO: c->image.fill = SIM_FILL_ZERO; break;
 	case IMAGE_SNAPSHOT:
