@@ -67,11 +67,11 @@ static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint6
 }
 
 /* M3, for the bitmap of an extended entry: data lies in a host cluster, and a subcluster is of one kind. */
-static bool bitmap_check(struct walk *w, uint64_t first, uint64_t entry, uint64_t bitmap)
+static bool bitmap_check(struct walk *w, uint64_t first, uint64_t entry, uint64_t bitmap, bool has_host)
 {
 	uint32_t data = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32);
 
-	if (!(entry & FLAG_ZERO) && !(data & zero) && (data == 0 || (entry & OFFSET_MASK) != 0))
+	if (!(entry & FLAG_ZERO) && !(data & zero) && (data == 0 || has_host))
 		return true;
 	return sim_raw_problem(w->r,
 		"M3: extended L2 entry %#" PRIx64 " with bitmap %#" PRIx64 " for guest sector %" PRIu64, entry, bitmap,
@@ -86,7 +86,7 @@ static void fill_subclusters(struct walk *w, uint64_t first, uint64_t host, uint
 		uint64_t *tag = &w->tree->tags[first + i];
 
 		if (bitmap >> (i / per) & 1)
-			*tag = tag_at(w->r, host + i * SIM_SECTOR);
+			*tag = data_tag_at(w->r, host + i * SIM_SECTOR);
 		else
 			*tag = bitmap >> (SUBCLUSTERS + i / per) & 1 ? SIM_TAG_ZERO : below(w->r, first + i);
 	}
@@ -118,7 +118,7 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry, uint64_t 
 		return false;
 	if (is_extended(r)) {
 		fill_subclusters(w, first, host, bitmap);
-		return bitmap_check(w, first, entry, bitmap);
+		return bitmap_check(w, first, entry, bitmap, has_host);
 	}
 	if (entry & FLAG_ZERO)
 		fill_zero(w, first);
