@@ -7,12 +7,17 @@
 
 #include <assert.h>
 
+void node_op_join(struct node *n, struct node_op *op)
+{
+	op->epoch = n->next_epoch++;
+	list_push(&n->ops_running, &op->link);
+}
+
 void node_op_begin(struct co *co, struct node *n, struct node_op *op)
 {
 	while (n->drains > 0)
 		co_queue_wait(co, &n->resumed);
-	op->epoch = n->next_epoch++;
-	list_push(&n->ops_running, &op->link);
+	node_op_join(n, op);
 }
 
 void node_op_end(struct node *n, struct node_op *op)

@@ -219,6 +219,9 @@ void node_range_unlock(struct node *n, struct node_range *r);
 
 /* Requests enter and leave; drivers' own background work may do so too. Waits while the node is drained. */
 void node_op_begin(struct co *co, struct node *n, struct node_op *op);
+/* Enters even while the node is drained: for a driver's work on its own behalf, which changes nothing that a request sees,
+ * and which closing it waits for. */
+void node_op_join(struct node *n, struct node_op *op);
 void node_op_end(struct node *n, struct node_op *op);
 uint64_t node_epoch_now(struct node *n);
 bool node_epoch_passed(const struct node *n, uint64_t epoch); /* every request that began before has ended */
