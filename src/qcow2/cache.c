@@ -187,6 +187,44 @@ int qcow2_cache_get_zero(struct co *co, struct qcow2_cache *c, uint64_t host, st
 	return 0;
 }
 
+struct prefetch {
+	struct qcow2_cache *c;
+	uint64_t next, end;
+};
+
+static void prefetch_some(struct co *co, void *arg)
+{
+	struct prefetch *p = arg;
+
+	while (p->next < p->end) {
+		uint64_t host = p->next;
+		struct qcow2_slice *s;
+
+		p->next += p->c->slice_bytes;
+		if (!find(p->c, host) && qcow2_cache_get(co, p->c, host, &s))
+			p->next = p->end;
+	}
+}
+
+/* Not where it would push out more than a part of what is cached. */
+void qcow2_cache_prefetch(struct co *co, struct qcow2_cache *c, uint64_t host, uint64_t bytes)
+{
+	struct prefetch p = {.c = c, .next = host, .end = host + bytes};
+	unsigned missing = 0;
+	struct co_group group;
+
+	for (uint64_t at = host; at < host + bytes; at += c->slice_bytes)
+		missing += find(c, at) == NULL;
+	if (missing < 2 || missing > c->entries / 4)
+		return;
+	co_group_init(&group, co_sched_of(co));
+	for (unsigned i = 1; i < MIN(missing, QCOW2_PREFETCH); i++)
+		if (co_group_spawn(&group, "qcow2-prefetch", prefetch_some, &p))
+			break;
+	prefetch_some(co, &p);
+	co_group_wait(co, &group);
+}
+
 void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at, uint32_t bytes)
 {
 	uint32_t unit = MIN(c->q->unit_bytes, c->slice_bytes);

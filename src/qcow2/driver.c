@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "qcow2/compress.h"
 #include "qcow2/engine.h"
+#include "qcow2/snapshot.h"
 
 #define FEATURES_KNOWN                                                                                                 \
 	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
@@ -43,7 +44,7 @@ static void release_memory(struct qcow2 *q)
 	free(q->freed_commit.v);
 	free(q->freed_durable.v);
 	free(q->full);
-	free(q->in_use);
+	free(q->touched);
 }
 
 /* The space that the file has grown ahead goes back. */
@@ -73,6 +74,7 @@ static int driver_close(struct co *co, struct node *n)
 	struct qcow2 *q = qcow2_of(n);
 	int rc = 0;
 
+	qcow2_snapshots_stop(co, q);
 	qcow2_leaks_stop(co, q);
 	qcow2_keeper_stop(co, q);
 	if (q->options.write)
@@ -120,6 +122,7 @@ const struct qcow2_stats *qcow2_node_stats(struct node *n)
 	q->stats.l2_hits = q->l2_cache.hits;
 	q->stats.l2_misses = q->l2_cache.misses;
 	q->stats.refcount_misses = q->refcount_cache.misses;
+	q->stats.leaks_searched = !q->leaks_alive;
 	return &q->stats;
 }
 
@@ -139,6 +142,8 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 	rc = qcow2_data_check(h, o, err);
 	if (rc || !o->write)
 		return rc;
+	if (o->snapshot)
+		return err_set(err, -EROFS, "a snapshot can only be opened read only");
 	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
 		return err_set(err, -EROFS,
 			"the image is marked corrupt: repair it (qemu-img check -r all), or open it read only");
@@ -154,6 +159,7 @@ static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_
 	const struct qcow2_header *h = &q->header;
 
 	q->options = *o;
+	q->options.snapshot = NULL;
 	if (!q->options.commit_interval_ns)
 		q->options.commit_interval_ns = QCOW2_DEFAULT_COMMIT_NS;
 	q->cluster_bits = h->cluster_bits;
@@ -192,6 +198,9 @@ static void init_lists(struct qcow2 *q)
 	co_queue_init(&q->keeper_wake);
 	co_queue_init(&q->keeper_done);
 	co_queue_init(&q->leaks_done);
+	co_queue_init(&q->leaks_wake);
+	co_queue_init(&q->snapshots_done);
+	co_mutex_init(&q->snapshots);
 }
 
 /* As asked, or enough for all of it but no more than a default. */
@@ -265,6 +274,8 @@ static int read_header(
 
 	if (!rc)
 		rc = refuse(q, o, err);
+	if (!rc && o->snapshot)
+		rc = qcow2_snapshot_view(co, file, &q->header, o->snapshot, err);
 	if (rc)
 		return rc;
 	rc = node_read(co, file, 0, IOV_BUF(q->sector, MIN(file->size, (uint64_t)QCOW2_HEADER_SECTOR)));

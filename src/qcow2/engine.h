@@ -14,7 +14,8 @@
  * any pointer on disk or in memory needs, and a dirty refcount unit may be written at any time.
  *
  * Locks, in this order; none is needed by a commit, so that whoever holds one may wait for a commit:
- *   range lock of the node (held by the caller) -> q->encoders (encode.c) -> q->pack (pack.c) -> l1 entry being made (l2.c)
+ *   q->snapshots (snapshot_ops.c) -> range lock of the node (held by the caller) -> q->encoders (encode.c)
+ *   -> q->pack (pack.c) -> l1 entry being made (l2.c)
  *   -> q->grow_refcounts (refblock.c) -> q->grow_file
  */
 #ifndef CORRAL_QCOW2_ENGINE_H
@@ -49,8 +50,11 @@
 #define QCOW2_LEAST_DECODED 4                           /* at least, */
 #define QCOW2_DECODED_BYTES (UINT64_C(4) << 20)         /* and in between so many bytes of them */
 #define QCOW2_ENCODERS 8                                /* clusters that are being compressed at once */
+#define QCOW2_WALKERS 4u                                /* L2 tables that work on a whole tree takes on at once */
+#define QCOW2_PREFETCH 8u                               /* slices of one table that are loaded side by side */
 
 struct qcow2;
+struct qcow2_freeze;
 
 /* ---- cache.c: slices of metadata ---- */
 
@@ -84,6 +88,8 @@ int qcow2_cache_get(struct co *co, struct qcow2_cache *c, uint64_t host, struct 
 /* The same, but the slice isn't read: it is new and all zeros (nothing of it may be cached). */
 int qcow2_cache_get_zero(struct co *co, struct qcow2_cache *c, uint64_t host, struct qcow2_slice **out) ATTR_MUST_USE;
 void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at, uint32_t bytes);
+/* Loads what is missing of [host, host + bytes), side by side. A hint: an error shows when the slice is asked for. */
+void qcow2_cache_prefetch(struct co *co, struct qcow2_cache *c, uint64_t host, uint64_t bytes);
 /* Drops what is cached of [host, host + bytes): it has been freed. None of it is dirty, loading or being written. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host, uint64_t bytes);
 
@@ -152,7 +158,12 @@ struct qcow2 {
 
 	struct qcow2_table l1;
 	bool l1_moved;         /* the whole table is new: the next commit writes all of it, then the header */
-	struct list l1_making; /* of struct l2_making: L2 tables being made or copied (l2.c) */
+	struct list l1_making; /* of struct qcow2_making: L2 tables being made, copied or frozen (l2.c) */
+
+	struct co_mutex snapshots;   /* what changes the list of snapshots, or goes back to one */
+	struct qcow2_freeze *freeze; /* a snapshot is being created, and not all tables are frozen yet; else NULL */
+	unsigned snapshot_ops;       /* that run or wait: closing waits for them */
+	struct co_queue snapshots_done;
 
 	struct qcow2_table reftable;
 	struct co_mutex grow_refcounts;
@@ -182,12 +193,14 @@ struct qcow2 {
 	struct list commit_waiters; /* for the commit that starts next */
 	struct qcow2_batch phase_a, phase_b;
 
-	uint32_t *in_use; /* bitmap of clusters that aren't leaked, while leaks are looked for; else NULL */
-	uint64_t in_use_clusters;
-	bool leaks_alive;
+	uint32_t *
+		touched; /* bitmap of clusters allocated or freed since the image was opened, while leaks are looked for */
+	uint64_t touched_clusters;
+	bool leaks_alive, leaks_running; /* running: alive, and not waiting for a snapshot operation */
+	unsigned leaks_paused;
 	bool dirty, commit_soon, closing, keeper_alive;
 	uint64_t dirty_since; /* when `dirty` was set */
-	struct co_queue keeper_wake, keeper_done, leaks_done;
+	struct co_queue keeper_wake, keeper_done, leaks_done, leaks_wake;
 };
 
 static inline struct qcow2 *qcow2_of(struct node *n) { return container_of(n, struct qcow2, node); }
@@ -235,6 +248,21 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 /* The same for changing it: the table is made, or copied if it is shared. */
 int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
 	ATTR_MUST_USE;
+/* Whether the active tree alone refers to the table; only then do its entries' own COPIED bits mean anything. */
+static inline bool qcow2_l1_is_own(const struct qcow2 *q, uint64_t guest)
+{
+	return q->l1.entries[qcow2_l1_index(q, guest)] & QCOW2_COPIED;
+}
+
+struct qcow2_making { /* an L2 table being made, copied or frozen; lives on the stack of whoever does it */
+	struct list link;
+	uint64_t l1_index;
+	struct co_queue done;
+};
+/* One at a time works on the table of an L1 entry that isn't COPIED; the others wait here. */
+void qcow2_making_begin(struct co *co, struct qcow2 *q, struct qcow2_making *m, uint64_t l1_index);
+void qcow2_making_end(struct qcow2_making *m);
+
 static inline uint32_t qcow2_l2_slice_entries(const struct qcow2 *q)
 {
 	return q->l2_cache.slice_bytes / q->l2_entry_bytes;
@@ -322,9 +350,16 @@ void qcow2_refcount_set(void *data, unsigned order, uint64_t index, uint64_t val
 int qcow2_refcount_slice(struct co *co, struct qcow2 *q, uint64_t cluster, struct qcow2_slice **out, uint64_t *index)
 	ATTR_MUST_USE;
 /* One more reference to a cluster that has some, in the slice and at the index just looked up; false: no more fit. */
-bool qcow2_refcount_raise(struct qcow2 *q, struct qcow2_slice *s, uint64_t index) ATTR_MUST_USE;
+bool qcow2_refcount_raise_at(struct qcow2 *q, struct qcow2_slice *s, uint64_t index) ATTR_MUST_USE;
 /* Takes one reference from each of n clusters, whose unmapping must be durable (or who were never mapped). */
 int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n) ATTR_MUST_USE;
+/* Gives each of n clusters that are in use one reference more; *done: how many have it, n unless it fails. -ERANGE: the
+ * refcounts are too narrow to count it. */
+int qcow2_refcount_raise(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *done) ATTR_MUST_USE;
+/* A cluster's refcount; 0 where nothing counts it. */
+int qcow2_refcount_find(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t *count) ATTR_MUST_USE;
+/* Sets the refcount of a cluster that is in use, in its slice; at 0 it is free from now on. */
+void qcow2_refcount_put(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t cluster, uint64_t count);
 static inline uint64_t qcow2_slice_refcounts(const struct qcow2 *q)
 {
 	return (uint64_t)q->refcount_cache.slice_bytes * 8 >> q->header.refcount_order;
@@ -357,6 +392,9 @@ void qcow2_free(struct qcow2 *q, uint64_t host, uint64_t bytes);
 int qcow2_free_throttle(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 /* Lets go of what is durably unmapped and no longer in use: punch, refcount, reuse. */
 int qcow2_reclaim(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+/* Takes a reference from each of n clusters; those that it was the last of are punched before. The conditions are those
+ * of qcow2_refcount_drop. */
+int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n) ATTR_MUST_USE;
 int qcow2_keeper_start(struct qcow2 *q) ATTR_MUST_USE;
 void qcow2_keeper_stop(struct co *co, struct qcow2 *q);
 void qcow2_freed_move(struct qcow2_freed_list *to, struct qcow2_freed_list *from);
@@ -384,14 +422,75 @@ int qcow2_decode(struct co *co, struct node *n, const struct node_extent *what, 
 	ATTR_MUST_USE;
 int qcow2_compress(struct co *co, struct node *n, struct guest at, struct iov from, bool *stored) ATTR_MUST_USE;
 
+/* ---- tree.c: L2 tables with all that their entries name ---- */
+
+/* One reference more to the table at `table`, and to every cluster that its entries name; these lose COPIED. Nobody
+ * changes the table meanwhile. All of it or nothing, except that an error on the way back leaks. */
+int qcow2_table_share(struct co *co, struct qcow2 *q, uint64_t table) ATTR_MUST_USE;
+/* One reference less to each of them. No pointer to the table is left, in memory or on disk, of those that it counts. */
+int qcow2_table_release(struct co *co, struct qcow2 *q, uint64_t table) ATTR_MUST_USE;
+
+typedef int qcow2_index_fn(struct co *co, struct qcow2 *q, void *arg, uint64_t index);
+/* fn for each index in [0, n), several at once, until one fails. Commits now and then, so that what is dirty stays little
+ * and guests find room in the caches. -ECANCELED: the image is being closed. */
+int qcow2_each_index(struct co *co, struct qcow2 *q, uint64_t n, qcow2_index_fn *fn, void *arg) ATTR_MUST_USE;
+/* qcow2_table_release for every table of an L1 table (in host order); what can't be done is leaked, and counted. */
+void qcow2_tree_release(struct co *co, struct qcow2 *q, const uint64_t *l1, uint64_t n);
+
+/* ---- copied.c ---- */
+
+/* Sets COPIED where the active tree refers to a cluster alone, and doesn't say so. only: a bitmap of n L1 indices to look
+ * at, for the search for leaks, which gives up where a snapshot operation wants to begin; NULL: all of them. */
+int qcow2_copied_restore(struct co *co, struct qcow2 *q, const uint32_t *only, uint64_t n) ATTR_MUST_USE;
+
+/* ---- freeze.c: the active tree at one instant ---- */
+
+struct qcow2_freeze {
+	uint64_t *l1; /* of that instant, n entries without flags: 0 where there was no table */
+	uint64_t n;
+	uint64_t size;     /* of the disk */
+	uint32_t *pending; /* bitmap of L1 indices: the table has only the active tree's references so far */
+	unsigned running;  /* tables being frozen right now */
+	struct co_queue idle;
+	int rc; /* the first error: nothing more is frozen */
+};
+/* The instant: takes the L1 table. The freeze is on from then to qcow2_freeze_end. */
+int qcow2_freeze_begin(struct co *co, struct qcow2 *q, struct qcow2_freeze *f) ATTR_MUST_USE;
+/* Freezes what nobody has frozen yet. */
+int qcow2_freeze_all(struct co *co, struct qcow2 *q, struct qcow2_freeze *f) ATTR_MUST_USE;
+/* The table of this L1 entry, before it is copied. The caller has it in qcow2_making. */
+void qcow2_freeze_table(struct co *co, struct qcow2 *q, uint64_t l1_index);
+/* Over; f->l1 has the tables that were frozen. */
+void qcow2_freeze_end(struct co *co, struct qcow2 *q, struct qcow2_freeze *f);
+void qcow2_freeze_fini(struct qcow2_freeze *f);
+
+/* ---- snapshot_ops.c ---- */
+
+/* Waits for those that run; they give up what would take long. */
+void qcow2_snapshots_stop(struct co *co, struct qcow2 *q);
+
+/* ---- refs.c: how many references each cluster has, counted ---- */
+
+struct qcow2_refs {
+	struct qcow2_refs_chunk *chunks;
+	uint64_t clusters;
+};
+int qcow2_refs_init(struct qcow2_refs *c, uint64_t clusters) ATTR_MUST_USE;
+void qcow2_refs_fini(struct qcow2_refs *c);
+int qcow2_refs_add(struct qcow2_refs *c, uint64_t cluster) ATTR_MUST_USE; /* -ENOMEM; outside it does nothing */
+uint64_t qcow2_refs_get(const struct qcow2_refs *c, uint64_t cluster);    /* UINT64_MAX: more than can be told */
+
 /* ---- leaks.c ---- */
 
-/* Looks for clusters that an earlier crash has leaked, in the background, and gives them back. To be started before
+/* Looks for references that an earlier crash has leaked, in the background, and gives them back. To be started before
  * anything is allocated. */
 int qcow2_leaks_start(struct qcow2 *q) ATTR_MUST_USE;
 void qcow2_leaks_stop(struct co *co, struct qcow2 *q);
-/* These clusters are in use, or on their way through quarantine: not leaked. */
+/* These clusters are allocated or freed: the search lets them alone. */
 void qcow2_leaks_not(struct qcow2 *q, uint64_t host, uint64_t bytes);
+/* Between the two the search stands still, and begins again afterwards: for whoever changes references in other ways. */
+void qcow2_leaks_pause(struct co *co, struct qcow2 *q);
+void qcow2_leaks_resume(struct qcow2 *q);
 
 /* ---- commit.c ---- */
 

@@ -7,6 +7,8 @@
  * the commit sees to the order on disk, the table's content and refcount before the L1 entry. A copy replaces the shared
  * table in the same way, and the old table loses a reference when the new L1 entry is durable (crash-safety O3, O5).
  *
+ * While a snapshot is being created, a table is frozen before it is copied (freeze.c).
+ *
  * Two that need the same new table meet here, at its L1 entry; others don't notice.
  */
 #include <errno.h>
@@ -15,26 +17,37 @@
 
 #include "qcow2/engine.h"
 
-struct l2_making { /* a table being made or copied; lives on its maker's stack */
-	struct list link;
-	uint64_t l1_index;
-	struct co_queue done;
-};
-
 static bool l1_entry_valid(const struct qcow2 *q, uint64_t entry)
 {
 	return !(entry & QCOW2_L1_RESERVED) && qcow2_offset_valid(q, entry & QCOW2_OFFSET_MASK);
 }
 
-static struct l2_making *making_of(struct qcow2 *q, uint64_t l1_index)
+static struct qcow2_making *making_of(struct qcow2 *q, uint64_t l1_index)
 {
 	list_for_each(it, &q->l1_making) {
-		struct l2_making *m = list_entry(it, struct l2_making, link);
+		struct qcow2_making *m = list_entry(it, struct qcow2_making, link);
 
 		if (m->l1_index == l1_index && !MUTANT(34))
 			return m;
 	}
 	return NULL;
+}
+
+void qcow2_making_begin(struct co *co, struct qcow2 *q, struct qcow2_making *m, uint64_t l1_index)
+{
+	struct qcow2_making *other;
+
+	while ((other = making_of(q, l1_index)))
+		co_queue_wait(co, &other->done);
+	m->l1_index = l1_index;
+	co_queue_init(&m->done);
+	list_push(&q->l1_making, &m->link);
+}
+
+void qcow2_making_end(struct qcow2_making *m)
+{
+	list_remove(&m->link);
+	co_queue_wake_all(&m->done);
 }
 
 static uint64_t slice_host(const struct qcow2 *q, uint64_t table, uint64_t guest, uint32_t *index)
@@ -66,7 +79,24 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 	return 0;
 }
 
-/* Copies a shared table to `to`, whole; the shared one never changes, so the file has its content. */
+/* A shared table's content. It doesn't change, but it may have changed while it was ours alone, so the cache is asked. */
+static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
+{
+	uint32_t step = q->l2_cache.slice_bytes;
+	int rc = 0;
+
+	qcow2_cache_prefetch(co, &q->l2_cache, from, q->cluster_bytes);
+	for (uint32_t at = 0; !rc && at < q->cluster_bytes; at += step) {
+		struct qcow2_slice *s;
+
+		rc = qcow2_cache_get(co, &q->l2_cache, from + at, &s);
+		if (!rc)
+			memcpy(to + at, s->data, step);
+	}
+	return rc;
+}
+
+/* Copies a shared table to `to`, whole. */
 static int copy_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to)
 {
 	void *table;
@@ -74,7 +104,7 @@ static int copy_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to
 
 	if (rc)
 		return rc;
-	rc = node_read(co, q->node.file, from, IOV_BUF(table, q->cluster_bytes));
+	rc = read_table(co, q, from, table);
 	if (!rc)
 		rc = node_write(co, q->node.file, to, IOV_BUF(table, q->cluster_bytes), 0);
 	node_buffer_put(&q->node, table, q->cluster_bytes);
@@ -140,25 +170,17 @@ static int make_table(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t o
 static int ensure_own_table(struct co *co, struct qcow2 *q, uint64_t guest)
 {
 	uint64_t l1_index = qcow2_l1_index(q, guest);
+	struct qcow2_making mine;
+	int rc = 0;
 
-	while (!(q->l1.entries[l1_index] & QCOW2_COPIED)) {
-		struct l2_making *other = making_of(q, l1_index);
-		struct l2_making mine = {.l1_index = l1_index};
-		int rc;
-
-		if (other) {
-			co_queue_wait(co, &other->done);
-			continue;
-		}
-		co_queue_init(&mine.done);
-		list_push(&q->l1_making, &mine.link);
+	if (q->l1.entries[l1_index] & QCOW2_COPIED)
+		return 0;
+	qcow2_making_begin(co, q, &mine, l1_index);
+	qcow2_freeze_table(co, q, l1_index);
+	if (!(q->l1.entries[l1_index] & QCOW2_COPIED))
 		rc = make_table(co, q, guest, q->l1.entries[l1_index]);
-		list_remove(&mine.link);
-		co_queue_wake_all(&mine.done);
-		if (rc)
-			return rc;
-	}
-	return 0;
+	qcow2_making_end(&mine);
+	return rc;
 }
 
 int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)

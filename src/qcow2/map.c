@@ -120,6 +120,7 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 	if (!qcow2_l2_entry_valid(q, e) || !qcow2_entry_is_placed(q, e, at.off))
 		return qcow2_corrupt(co, q);
 	classify(q, e, sub, in_cluster, out);
+	out->in_place = out->in_place && (qcow2_l1_is_own(q, at.off) || MUTANT(78));
 	run = run_length(q, s, index, sub, div_round_up(in_sub + len, n->subcluster));
 	out->len = MIN(len, run * n->subcluster - in_sub);
 	return 0;

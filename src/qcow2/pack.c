@@ -61,7 +61,7 @@ static int share_open(struct co *co, struct qcow2 *q, bool *shared)
 	struct qcow2_slice *s;
 	int rc = qcow2_refcount_slice(co, q, qcow2_cluster_of(q, at), &s, &index);
 
-	*shared = !rc && s && q->compressed_at == at && (MUTANT(67) || qcow2_refcount_raise(q, s, index));
+	*shared = !rc && s && q->compressed_at == at && (MUTANT(67) || qcow2_refcount_raise_at(q, s, index));
 	return rc;
 }
 

@@ -14,13 +14,16 @@ struct qcow2_options {
 	uint64_t commit_interval_ns;   /* dirty metadata is written after this long without a flush; 0: 5 s */
 	bool keep_leaks;               /* don't look in the background for clusters that an earlier crash has leaked */
 	bool no_discard;               /* freed clusters are kept in the file rather than punched out of it */
+	const char
+		*snapshot; /* the disk as it was in this snapshot (ID or name), read only; needed until open returns */
 };
 
 /*
  * Takes file, and options->data_file, over on success. Whether a data file is needed, and how the header names it, is asked
  * beforehand with qcow2_header_load: the caller opens it under his policy. The backing file is not opened: the caller reads its name with qcow2_node_header, opens it
  * under his policy, and sets node->backing before the first request.
- * -ENOTSUP: a feature that is missing here, by name. -EROFS: dirty or corrupt, may only be opened read only.
+ * -ENOTSUP: a feature that is missing here, by name. -EROFS: dirty or corrupt, or a snapshot, may only be opened read only.
+ * -ENOENT: there is no such snapshot.
  */
 int qcow2_open(struct co *co, struct node *file, const struct qcow2_options *options, struct node **out,
 	struct err *err) ATTR_MUST_USE;
@@ -32,6 +35,7 @@ struct qcow2_stats { /* counters since the image was opened */
 	uint64_t l2_hits, l2_misses, refcount_misses;
 	uint64_t clusters_allocated, clusters_freed;
 	uint64_t leaks_reclaimed;
+	bool leaks_searched; /* the search for what an earlier crash has leaked is over, or there was none */
 	uint64_t reclaim_errors;
 	uint64_t leaked; /* clusters that an error kept from being given back; check finds them */
 };
@@ -101,6 +105,28 @@ struct qcow2_snapshot_info {
 /* The snapshot list, for info and check; *out is malloc'd, *n its length. Bounded by the file's size. */
 int qcow2_snapshots_read(struct co *co, struct node *file, const struct qcow2_header *h,
 	struct qcow2_snapshot_info **out, unsigned *n, struct err *err) ATTR_MUST_USE;
+
+/* ---- snapshots of an open image ---- */
+
+/*
+ * While they run the node may be read, written and flushed. They wait for each other. Closing the node makes those that run
+ * give up early; what was begun is then finished by the search for leaks that follows the next opening.
+ * -EROFS: the image isn't open for writing. -ENOTSUP: it has an external data file. Each failure is explained.
+ */
+struct qcow2_snapshot_new {
+	const char *name;
+	uint32_t date_sec, date_nsec;
+	uint64_t vm_clock_nsec;
+	char id[64]; /* set by create: the number after the highest one */
+};
+/* The disk at one instant between call and return. When it returns 0 the snapshot is durable, with all it holds.
+ * -ERANGE: the image's refcounts are too narrow. */
+int qcow2_snapshot_create(struct co *co, struct node *n, struct qcow2_snapshot_new *how, struct err *err) ATTR_MUST_USE;
+/* which: ID or name, looked for in this order; -ENOENT. When it returns 0 the snapshot is durably gone and its space given
+ * back, except what an error has leaked. */
+int qcow2_snapshot_delete(struct co *co, struct node *n, const char *which, struct err *err) ATTR_MUST_USE;
+/* The disk is as it was in the snapshot, size and all, durable. Nobody is inside the node until this is so: requests wait. */
+int qcow2_snapshot_apply(struct co *co, struct node *n, const char *which, struct err *err) ATTR_MUST_USE;
 
 struct qcow2_bitmap_info {
 	char name[1024];

@@ -149,10 +149,8 @@ static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t 
 }
 
 /* In runs that are punched by one call. */
-static int release(struct co *co, struct qcow2 *q, struct qcow2_freed f)
+int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
-	uint64_t cluster = qcow2_cluster_of(q, f.host), n = f.bytes >> q->cluster_bits;
-
 	while (n) {
 		uint64_t run = 1;
 		bool last, same;
@@ -187,7 +185,7 @@ int qcow2_reclaim(struct co *co, struct qcow2 *q)
 		l->first++;
 		l->n--;
 		l->bytes -= f.bytes;
-		rc = release(co, q, f);
+		rc = qcow2_release(co, q, qcow2_cluster_of(q, f.host), f.bytes >> q->cluster_bits);
 		if (rc && !first_error)
 			first_error = rc;
 	}

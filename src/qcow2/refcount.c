@@ -80,13 +80,14 @@ static void mark_dirty(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
 	qcow2_cache_dirty(&q->refcount_cache, s, (uint32_t)(bit / 8), MAX(1u, (1u << q->header.refcount_order) / 8));
 }
 
-bool qcow2_refcount_raise(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
+static uint64_t most_references(unsigned order) { return order == 6 ? UINT64_MAX : (UINT64_C(1) << (1u << order)) - 1; }
+
+bool qcow2_refcount_raise_at(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
 {
 	unsigned order = q->header.refcount_order;
 	uint64_t value = qcow2_refcount_get(s->data, order, index);
-	uint64_t most = UINT64_MAX >> (64 - (1u << order));
 
-	if (value == 0 || value == most)
+	if (value == 0 || (value == most_references(order) && !MUTANT(82)))
 		return false;
 	qcow2_refcount_set(s->data, order, index, value + 1);
 	mark_dirty(q, s, index);
@@ -107,6 +108,26 @@ static int write_at_once(struct co *co, struct qcow2 *q, struct qcow2_slice *s, 
 #define write_at_once(co, q, s, index) 0
 #endif
 
+/* The cluster's last reference is gone: the allocator may have it. */
+static void became_free(struct qcow2 *q, uint64_t cluster)
+{
+	qcow2_cache_forget(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
+	qcow2_decoder_forget(q, cluster);
+	qcow2_pack_close(q, cluster);
+	bit_clear(q->full, cluster / qcow2_slice_refcounts(q));
+	if (!MUTANT(51))
+		q->next_cluster = MIN(q->next_cluster, cluster);
+	q->stats.clusters_freed++;
+}
+
+void qcow2_refcount_put(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t cluster, uint64_t count)
+{
+	qcow2_refcount_set(s->data, q->header.refcount_order, index, count);
+	mark_dirty(q, s, index);
+	if (count == 0)
+		became_free(q, cluster);
+}
+
 static int drop_one(struct co *co, struct qcow2 *q, uint64_t cluster)
 {
 	struct qcow2_slice *s;
@@ -124,13 +145,7 @@ static int drop_one(struct co *co, struct qcow2 *q, uint64_t cluster)
 		return write_at_once(co, q, s, index);
 	if (value > 1 || MUTANT(11))
 		return 0;
-	qcow2_cache_forget(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
-	qcow2_decoder_forget(q, cluster);
-	qcow2_pack_close(q, cluster);
-	bit_clear(q->full, cluster / qcow2_slice_refcounts(q));
-	if (!MUTANT(51))
-		q->next_cluster = MIN(q->next_cluster, cluster);
-	q->stats.clusters_freed++;
+	became_free(q, cluster);
 	return 0;
 }
 
@@ -143,4 +158,43 @@ int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64
 			return rc;
 	}
 	return 0;
+}
+
+int qcow2_refcount_find(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t *count)
+{
+	struct qcow2_slice *s;
+	uint64_t index;
+	int rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
+
+	*count = !rc && s ? qcow2_refcount_get(s->data, q->header.refcount_order, index) : 0;
+	return rc;
+}
+
+/* As many of n as the slice counts, from index on. -EUCLEAN: one of them is not in use. */
+static int raise_in_slice(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t n, uint64_t *done)
+{
+	for (uint64_t end = MIN(index + n, qcow2_slice_refcounts(q)); index < end; index++, ++*done) {
+		if (qcow2_refcount_get(s->data, q->header.refcount_order, index) == 0)
+			return -EUCLEAN;
+		if (!qcow2_refcount_raise_at(q, s, index))
+			return -ERANGE;
+	}
+	return 0;
+}
+
+int qcow2_refcount_raise(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *done)
+{
+	int rc = 0;
+
+	for (*done = 0; !rc && *done < n;) {
+		struct qcow2_slice *s;
+		uint64_t index;
+
+		rc = qcow2_refcount_slice(co, q, cluster + *done, &s, &index);
+		if (!rc)
+			rc = s ? raise_in_slice(q, s, index, n - *done, done) : -EUCLEAN;
+		if (rc == -EUCLEAN)
+			return qcow2_corrupt(co, q);
+	}
+	return rc;
 }

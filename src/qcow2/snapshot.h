@@ -46,6 +46,34 @@ struct qcow2_snapshot_walk {
 int qcow2_snapshot_next(struct co *co, struct qcow2_snapshot_walk *walk, struct qcow2_snapshot *out, struct err *err)
 	ATTR_MUST_USE;
 
+struct qcow2_snapshot_place { /* one of them, and where its record lies in the table: bytes [from, to) */
+	struct qcow2_snapshot is;
+	uint64_t from, to;
+};
+/* By ID or, where there is none of that ID, by name. -ENOENT. */
+int qcow2_snapshot_find(struct co *co, struct node *file, const struct qcow2_header *h, const char *which,
+	struct qcow2_snapshot_place *out, struct err *err) ATTR_MUST_USE;
+/* Makes the header one of the disk as it was in the snapshot. */
+int qcow2_snapshot_view(struct co *co, struct node *file, struct qcow2_header *h, const char *which, struct err *err)
+	ATTR_MUST_USE;
+/* Whether its L1 table lies in the file and is long enough for a disk of `bytes`. */
+int qcow2_snapshot_check(const struct qcow2_header *h, uint64_t file_bytes, const struct qcow2_snapshot *s,
+	uint64_t bytes, struct err *err) ATTR_MUST_USE;
+
+struct qcow2_records { /* the snapshot table, as it lies in the file */
+	char *bytes;   /* free it; room for one more */
+	size_t len;    /* of all records, each padded to 8 */
+	uint32_t n;
+	uint64_t highest_id; /* of those that are numbers */
+};
+int qcow2_records_load(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_records *out,
+	struct err *err) ATTR_MUST_USE;
+/* How long the record of one with this ID and name is. */
+uint64_t qcow2_record_bytes(const struct qcow2_snapshot_info *info);
+/* Appends one, as QEMU 7.2 writes it. -EFBIG, -ENAMETOOLONG. */
+int qcow2_records_add(struct qcow2_records *r, const struct qcow2_snapshot *s, struct err *err) ATTR_MUST_USE;
+void qcow2_records_remove(struct qcow2_records *r, uint64_t from, uint64_t to);
+
 struct qcow2_disk_bitmap { /* an entry of the bitmap directory */
 	be64 table_offset;
 	be32 table_entries;
