@@ -199,6 +199,10 @@ static int format_open(struct co *co, struct chain *chain, const struct layer *l
 	bool top = file == chain->top;
 	int ret;
 
+	if (file != chain->top)
+		options.snapshot = NULL;
+	if (strcmp(layer->format, "raw") == 0 && options.snapshot)
+		return err_set(err, -ENOTSUP, "a raw image has no snapshots");
 	if (strcmp(layer->format, "raw") == 0) {
 		*out = file;
 		return top && chain->how->data_file ? err_set(err, -EINVAL, "a raw image has no data file") : 0;

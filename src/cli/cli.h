@@ -21,6 +21,7 @@ int cmd_create(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_map(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 
 /* ---- run.c ---- */

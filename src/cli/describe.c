@@ -35,23 +35,28 @@ static json_t *snapshot_json(const struct qcow2_snapshot_info *s)
 	return o;
 }
 
-static int snapshots_add(struct co *co, json_t *image, struct node *file, const struct qcow2_header *h, struct err *err)
+int describe_snapshots(struct co *co, struct node *file, const struct qcow2_header *h, json_t **out, struct err *err)
 {
 	AUTO_FREE struct qcow2_snapshot_info *list = NULL;
-	json_t *array;
 	unsigned n;
-	int ret;
+	int ret = qcow2_snapshots_read(co, file, h, &list, &n, err);
 
-	if (h->snapshots == 0)
-		return 0;
-	ret = qcow2_snapshots_read(co, file, h, &list, &n, err);
 	if (ret < 0)
 		return ret;
-	array = json_array();
+	*out = json_array();
 	for (unsigned i = 0; i < n; i++)
-		json_array_append_new(array, snapshot_json(&list[i]));
-	json_object_set_new(image, "snapshots", array);
+		json_array_append_new(*out, snapshot_json(&list[i]));
 	return 0;
+}
+
+static int snapshots_add(struct co *co, json_t *image, struct node *file, const struct qcow2_header *h, struct err *err)
+{
+	json_t *array;
+	int ret = h->snapshots ? describe_snapshots(co, file, h, &array, err) : 0;
+
+	if (ret == 0 && h->snapshots)
+		json_object_set_new(image, "snapshots", array);
+	return ret;
 }
 
 static json_t *bitmap_json(const struct qcow2_bitmap_info *b)

@@ -14,6 +14,10 @@
  */
 json_t *describe_image(struct co *co, const char *filename, struct node *file, uint64_t allocated,
 	const struct qcow2_header *header, struct err *err);
+/* The snapshots alone: a new array. */
+int describe_snapshots(struct co *co, struct node *file, const struct qcow2_header *h, json_t **out, struct err *err)
+	ATTR_MUST_USE;
+void describe_snapshots_print(const json_t *snapshots);
 /* As qemu-img info prints it. */
 void describe_print(const json_t *image);
 

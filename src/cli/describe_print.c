@@ -59,7 +59,7 @@ static void snapshot_print(const json_t *s)
 	printf(" %8s%20s%13s%11s\n", cli_size_text(number_of(s, "vm-state-size"), size), date, clock, icount);
 }
 
-static void snapshots_print(const json_t *snapshots)
+void describe_snapshots_print(const json_t *snapshots)
 {
 	const json_t *one;
 	size_t i;
@@ -153,7 +153,7 @@ void describe_print(const json_t *image)
 		puts("cleanly shut down: no");
 	backing_print(image);
 	if (json_object_get(image, "snapshots"))
-		snapshots_print(json_object_get(image, "snapshots"));
+		describe_snapshots_print(json_object_get(image, "snapshots"));
 	if (json_object_get(image, "format-specific")) {
 		puts("Format specific information:");
 		tree_print(json_object_get(json_object_get(image, "format-specific"), "data"), 1);

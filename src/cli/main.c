@@ -13,6 +13,7 @@ static const struct command commands[] = {
 	{"info", "show what an image is", cmd_info},
 	{"check", "look for errors and leaks in an image", cmd_check},
 	{"map", "show which parts of an image hold data, and where", cmd_map},
+	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},
 	{"serve", "serve an image over NBD", cmd_serve},
 };
 

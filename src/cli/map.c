@@ -21,6 +21,7 @@ static const char help[] =
 	"  -U, --force-share        take no lock: the image may be in use\n"
 	"  -s, --start-offset N     begin at byte N of the disk\n"
 	"  -l, --max-length N       look at no more than N bytes\n"
+	"      --snapshot SNAPSHOT  the disk as it was in this snapshot (ID or name)\n"
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
 	"      --allow none|all     ... no file at all; any file\n"
 	"      --data-file FILE     the image's external data file (default: the one that the image names)\n"
@@ -37,13 +38,14 @@ struct map {
 	uint64_t start, length;
 };
 
-enum { OPT_ALLOW = 256, OPT_DATA_FILE, OPT_OUTPUT };
+enum { OPT_ALLOW = 256, OPT_DATA_FILE, OPT_OUTPUT, OPT_SNAPSHOT };
 
 static const struct option long_options[] = {
 	{"format", required_argument, NULL, 'f'},
 	{"force-share", no_argument, NULL, 'U'},
 	{"start-offset", required_argument, NULL, 's'},
 	{"max-length", required_argument, NULL, 'l'},
+	{"snapshot", required_argument, NULL, OPT_SNAPSHOT},
 	{"allow", required_argument, NULL, OPT_ALLOW},
 	{"data-file", required_argument, NULL, OPT_DATA_FILE},
 	{"output", required_argument, NULL, OPT_OUTPUT},
@@ -63,6 +65,7 @@ static int parse_one(struct map *m, int option, const char *culprit)
 	case 'U': m->image.no_lock = true; return 0;
 	case 's': return parse_bytes(optarg, &m->start);
 	case 'l': return parse_bytes(optarg, &m->length);
+	case OPT_SNAPSHOT: m->image.qcow2.snapshot = optarg; return 0;
 	case OPT_ALLOW: return cli_allow_add(&m->allow, "map", optarg);
 	case OPT_DATA_FILE: m->image.data_file = optarg; return 0;
 	case OPT_OUTPUT: return cli_output_parse("map", optarg, &m->json);

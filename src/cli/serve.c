@@ -23,6 +23,7 @@ static const char help[] =
 	"Serves the image FILE as a network block device (NBD) until SIGTERM or SIGINT.\n"
 	"\n"
 	"  --nbd ADDRESS            listen at unix:PATH, HOST:PORT, [IPV6]:PORT, or :PORT (loopback only)\n"
+	"      --snapshot SNAPSHOT  the disk as it was in this snapshot of the image (ID or name); implies --read-only\n"
 	"  -r, --read-only          clients may only read; the image is opened read only\n"
 	"  -f, --format FORMAT      the image is qcow2 or raw; needed to write to a raw image\n"
 	"  -x, --export-name NAME   the name of the export (default: the empty name, which is always accepted)\n"
@@ -60,10 +61,11 @@ static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
 /* ---- the command line ---- */
 
-enum { OPT_NBD = 256, OPT_CACHE, OPT_DATA_FILE, OPT_DISCARD, OPT_AIO, OPT_ALLOW, OPT_FORK, OPT_PID_FILE };
+enum { OPT_NBD = 256, OPT_CACHE, OPT_DATA_FILE, OPT_DISCARD, OPT_AIO, OPT_ALLOW, OPT_FORK, OPT_PID_FILE, OPT_SNAPSHOT };
 
 static const struct option long_options[] = {
 	{"nbd", required_argument, NULL, OPT_NBD},
+	{"snapshot", required_argument, NULL, OPT_SNAPSHOT},
 	{"read-only", no_argument, NULL, 'r'},
 	{"format", required_argument, NULL, 'f'},
 	{"export-name", required_argument, NULL, 'x'},
@@ -120,6 +122,10 @@ static int parse_one(struct serve *s, int option, const char *culprit)
 	switch (option) {
 	case OPT_NBD: s->nbd.address = optarg; return 0;
 	case 'r': s->nbd.read_only = true; return 0;
+	case OPT_SNAPSHOT:
+		s->image.qcow2.snapshot = optarg;
+		s->nbd.read_only = true;
+		return 0;
 	case 'f': s->image.format = optarg; return 0;
 	case 'x': s->nbd.export_name = optarg; return 0;
 	case 'D': s->nbd.description = optarg; return 0;
