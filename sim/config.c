@@ -13,7 +13,8 @@
 #include "memory.h"
 
 static const char *const op_names[SIM_OP_KINDS] = {"read", "write", "write-fua", "write-compressed", "flush", "zero",
-	"zero-unmap", "discard", "resize", "drain", "reopen", "cut"};
+	"zero-unmap", "discard", "resize", "drain", "snapshot-create", "snapshot-delete", "snapshot-goto",
+	"snapshot-read", "reopen", "cut"};
 
 const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
 
@@ -102,7 +103,8 @@ static void draw_image(struct sim_config *c, struct sim_rng *r)
 	draw_data(c);
 	c->guest_most = c->image.guest_bytes * 2;
 	c->unit_bytes = sim_one_in(r, 10) ? 4096 : 512;
-	c->device = sim_one_in(r, 10);
+	c->device =
+		sim_one_in(r, 10) && !c->image.extended; /* which has few clusters: quarantine alone would fill it */
 	c->file_bytes = UINT64_C(4) << (c->image.extended ? 22 : 20);
 }
 
@@ -180,6 +182,19 @@ static void draw_churn(struct sim_config *c, struct sim_rng *r)
 	c->weight[SIM_FLUSH] = 2 + sim_below(r, 20);
 }
 
+static void draw_snapshots(struct sim_config *c, struct sim_rng *r)
+{
+	bool any = sim_one_in(r, 4) && !c->image.data;
+
+	c->weight[SIM_SNAPSHOT_CREATE] = any ? 1 + sim_below(r, 3) : 0;
+	c->weight[SIM_SNAPSHOT_DELETE] = any || (c->image.snapshots && coin(r)) ? 1 + sim_below(r, 2) : 0;
+	c->weight[SIM_SNAPSHOT_GOTO] = any || c->image.snapshots ? sim_one_in(r, 3) : 0;
+	c->weight[SIM_SNAPSHOT_READ] = any || c->image.snapshots ? sim_one_in(r, 4) : 0;
+	c->audit = any || sim_one_in(r, 4);
+	if (any)
+		c->file_bytes = UINT64_C(8) << 20;
+}
+
 static void draw_weights(struct sim_config *c, struct sim_rng *r)
 {
 	for (unsigned k = 0; k < SIM_OP_KINDS; k++)
@@ -192,6 +207,7 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 		c->weight[SIM_WRITE_COMPRESSED] = 0;
 	c->weight[SIM_RESIZE] = sim_one_in(r, 4);
 	c->weight[SIM_DRAIN] = sim_one_in(r, 4);
+	draw_snapshots(c, r);
 	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
 	c->weight[SIM_CUT] = sim_one_in(r, 3);
 }
@@ -246,6 +262,9 @@ static void draw_op(
 		*sectors = op->sectors;
 		break;
 	case SIM_CUT: op->first = sim_below(r, 60); break;
+	case SIM_SNAPSHOT_DELETE:
+	case SIM_SNAPSHOT_GOTO:
+	case SIM_SNAPSHOT_READ: op->first = sim_below(r, SIM_SNAPSHOTS); break;
 	case SIM_READ:
 	case SIM_WRITE:
 	case SIM_WRITE_FUA:

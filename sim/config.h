@@ -21,6 +21,10 @@ enum sim_op_kind {
 	SIM_DISCARD,
 	SIM_RESIZE, /* sectors: the new size */
 	SIM_DRAIN,
+	SIM_SNAPSHOT_CREATE,
+	SIM_SNAPSHOT_DELETE, /* first: one of those there are */
+	SIM_SNAPSHOT_GOTO,
+	SIM_SNAPSHOT_READ,
 	SIM_REOPEN,
 	SIM_CUT, /* first: after so many events */
 	SIM_OP_KINDS
@@ -48,7 +52,8 @@ struct sim_config {
 	struct sim_latency latency;
 	struct sim_faults faults;
 	bool faulty, fifo, overlap;
-	bool nbd; /* operations go through the server: nbd.h */
+	bool audit; /* at the end: sim_audit */
+	bool nbd;   /* operations go through the server: nbd.h */
 	unsigned depth;
 	unsigned cuts;     /* images judged whenever everything has settled */
 	uint64_t all_cuts; /* all of them, if there are at most so many */

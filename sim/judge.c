@@ -37,25 +37,13 @@ static bool content_judge(struct sim_run *run)
 	const struct sim_model *m = &run->model;
 	uint32_t sectors = (uint32_t)(t->size / SIM_SECTOR);
 
+	if (sim_snapshots_gone_back(run))
+		return true;
 	if (!sim_model_may_find(m, sim_model_size_register(m), t->size))
 		return value_wrong(run, "size, register", sim_model_size_register(m), t->size);
 	for (uint32_t s = 0; s < sectors; s++) {
 		if (t->tags[s] != m->only[s] && !sim_model_may_find(m, s, t->tags[s]))
 			return value_wrong(run, "sector", s, t->tags[s]);
-	}
-	return true;
-}
-
-static bool snapshots_judge(struct sim_run *run)
-{
-	const struct sim_raw *r = &run->raw;
-
-	for (uint32_t k = 0; k < r->header.snapshots; k++) {
-		for (uint32_t s = 0; s < r->snapshot[k].size / SIM_SECTOR; s++) {
-			if (r->snapshot[k].tags[s] != run->snapshot_tags[k][s])
-				return wrong(run, "G13: sector %u of snapshot %u is %#" PRIx64 ", was %#" PRIx64, s, k,
-					r->snapshot[k].tags[s], run->snapshot_tags[k][s]);
-		}
 	}
 	return true;
 }
@@ -78,9 +66,10 @@ static bool header_judge(struct sim_run *run)
 
 static bool image_is_right(struct sim_run *run)
 {
+	run->raw.sharing = run->sharing;
 	if (!sim_raw_check(&run->raw, &run->disk->found))
 		return wrong(run, "%s", run->raw.problem);
-	return header_judge(run) && content_judge(run) && snapshots_judge(run);
+	return header_judge(run) && content_judge(run) && sim_snapshots_judge(run);
 }
 
 /* ---- the report ---- */
@@ -145,13 +134,17 @@ void sim_judge(struct sim_run *run)
 static void footprint_init(struct sim_run *run)
 {
 	const struct sim_config *c = run->config;
+	uint64_t snapshots = c->weight[SIM_SNAPSHOT_CREATE] ? SIM_SNAPSHOTS : 0;
 
-	run->footprint_most = 2 * (run->image.len + c->guest_most) + (UINT64_C(256) << c->image.cluster_bits);
+	run->footprint_most =
+		2 * (run->image.len + (1 + snapshots) * c->guest_most) + (UINT64_C(256) << c->image.cluster_bits);
 }
 
 static void footprint_judge(const struct sim_run *run)
 {
-	if (!run->config->device && run->disk->size > run->footprint_most)
+	const struct sim_config *c = run->config;
+
+	if (!c->device && !c->options.keep_leaks && run->disk->size > run->footprint_most)
 		sim_violation("H41: the file has grown to %" PRIu64 " bytes; %" PRIu64 " are more than enough",
 			run->disk->size, run->footprint_most);
 }
@@ -160,6 +153,12 @@ static void judge_cut_kind(struct sim_run *run, enum sim_cut how)
 {
 	sim_run_cut(run, how);
 	sim_judge(run);
+}
+
+void sim_judge_durable(struct sim_run *run)
+{
+	judge_cut_kind(run, SIM_CUT_OLD);
+	sim_run_cut_undo(run);
 }
 
 static enum sim_cut any_cut(struct sim_run *run) { return (enum sim_cut)sim_below(&run->cut_rng, SIM_CUT_KINDS); }
@@ -195,6 +194,7 @@ void sim_judge_cut(struct sim_run *run)
 	leaks_note(run);
 	sim_run_cut_become(run);
 	model_settle(run);
+	sim_snapshots_settle(run);
 	run->guest_bytes = run->raw.active.size;
 	run->cut = run->disturbed = true;
 	run->failed_flush = false;
@@ -243,17 +243,31 @@ void sim_judge_settled(struct sim_world *w, void *arg)
 
 void sim_judge_closed(struct sim_run *run)
 {
-	run->raw.exact = run->config->image.snapshots == 0;
+	bool smooth = !run->disturbed && run->world.counts.failures == 0 && run->config->fail_allocation == 0;
+
+	run->raw.exact = smooth;
 	judge_cut_kind(run, SIM_CUT_OLD);
 	sim_run_cut_undo(run);
 	judge_cut_kind(run, SIM_CUT_NEW);
 	sim_run_cut_undo(run);
 	if (run->raw.dirty)
 		sim_violation("the image is closed and its dirty bit is set");
-	if (run->raw.leaks > run->leaks_before && !run->disturbed && run->world.counts.failures == 0 &&
-		run->config->fail_allocation == 0)
+	if (run->raw.leaks > run->leaks_before && smooth)
 		sim_violation("%u clusters have leaked, %u before", run->raw.leaks, run->leaks_before);
+	run->raw.exact = false;
 	model_settle(run);
+	sim_snapshots_settle(run);
+}
+
+void sim_judge_audited(struct sim_run *run)
+{
+	run->sharing = false;
+	run->raw.exact = true;
+	judge_cut_kind(run, SIM_CUT_OLD);
+	sim_run_cut_undo(run);
+	run->raw.exact = false;
+	if (run->raw.leaks > 0)
+		sim_violation("M13: the search for leaks has left %u clusters", run->raw.leaks);
 }
 
 /* ---- life ---- */
@@ -261,18 +275,6 @@ void sim_judge_closed(struct sim_run *run)
 static uint64_t tag_below(const struct sim_run *run, uint32_t sector)
 {
 	return run->below && sector < run->config->base.guest_bytes / SIM_SECTOR ? run->below[sector] : SIM_TAG_ZERO;
-}
-
-static void snapshots_init(struct sim_run *run)
-{
-	const struct sim_config *c = run->config;
-
-	for (uint32_t k = 0; k < c->image.snapshots; k++) {
-		run->snapshot_tags[k] = sim_alloc(c->image.guest_bytes / SIM_SECTOR * 8);
-		for (uint32_t s = 0; s < c->image.guest_bytes / SIM_SECTOR; s++)
-			run->snapshot_tags[k][s] =
-				run->image.snapshot_holds[k][s] ? run->image.snapshot_tags[k][s] : tag_below(run, s);
-	}
 }
 
 void sim_judge_init(struct sim_run *run)
@@ -290,7 +292,7 @@ void sim_judge_init(struct sim_run *run)
 	for (uint32_t s = 0; s < c->image.guest_bytes / SIM_SECTOR; s++)
 		sim_model_set(m, s, run->image.holds[s] ? run->image.tags[s] : tag_below(run, s));
 	sim_model_set(m, sim_model_size_register(m), c->image.guest_bytes);
-	snapshots_init(run);
+	sim_snapshots_init(run);
 	footprint_init(run);
 	for (uint32_t s = 1; s < 64; s++)
 		run->header_version[s] = run->disk->durable[s];
@@ -305,6 +307,5 @@ void sim_judge_fini(struct sim_run *run)
 {
 	sim_raw_fini(&run->raw);
 	sim_model_fini(&run->model);
-	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++)
-		sim_free(run->snapshot_tags[k]);
+	sim_snapshots_fini(run);
 }

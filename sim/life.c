@@ -190,6 +190,8 @@ static void op_resize(struct co *co, struct sim_task *t)
 
 static void op_do(struct co *co, struct sim_task *t)
 {
+	if (sim_snapshot_op(co, t))
+		return;
 	if (t->run->nbd && sim_nbd_op(co, t))
 		return;
 	switch (t->op.kind) {
@@ -227,19 +229,22 @@ static void wait_idle(struct co *co, struct sim_run *run)
 		co_queue_wait(co, &run->freed);
 }
 
+static bool changes_size(enum sim_op_kind kind) { return kind == SIM_RESIZE || kind == SIM_SNAPSHOT_GOTO; }
+
 /* Whether an operation must wait: for room, or, where none may overlap, for another one. */
 static bool must_wait(const struct sim_run *run, const struct sim_op *op)
 {
-	bool alone = op->idle || op->kind == SIM_RESIZE || (op->kind == SIM_DRAIN && !run->nbd);
+	bool alone = op->idle || changes_size(op->kind) || (op->kind == SIM_DRAIN && !run->nbd);
 
-	if (run->in_flight >= run->config->depth || (alone && run->in_flight > 0))
+	if (sim_snapshot_must_wait(run, op->kind) || run->in_flight >= run->config->depth ||
+		(alone && run->in_flight > 0))
 		return true;
 	for (unsigned i = 0; i < SIM_TASKS; i++) {
 		const struct sim_task *t = &run->tasks[i];
 
 		if (!t->busy)
 			continue;
-		if (t->op.kind == SIM_RESIZE)
+		if (changes_size(t->op.kind))
 			return true;
 		if (!run->config->overlap && ranges_overlap(op->first, op->sectors, t->op.first, t->op.sectors))
 			return true;
@@ -302,12 +307,17 @@ static int base_open(struct co *co, struct sim_run *run, struct node **out, stru
 }
 
 /* With its data file, which belongs to the node on success. */
-static int top_open(struct co *co, struct sim_run *run, struct node *file, struct node **out, struct err *err)
+static int top_open(
+	struct co *co, struct sim_run *run, struct node *file, const char *snapshot, struct node **out, struct err *err)
 {
 	struct qcow2_options options = run->config->options;
-	int rc = run->data ? file_open(co, &(struct file_open){.path = "data", .write = true}, &options.data_file, err)
+	int rc = run->data ? file_open(co, &(struct file_open){.path = "data", .write = !snapshot, .no_lock = snapshot},
+				     &options.data_file, err)
 			   : 0;
 
+	options.snapshot = snapshot;
+	options.write = !snapshot;
+	options.keep_leaks &= !run->auditing;
 	if (!rc)
 		rc = qcow2_open(co, file, &options, out, err);
 	if (rc)
@@ -315,14 +325,15 @@ static int top_open(struct co *co, struct sim_run *run, struct node *file, struc
 	return rc;
 }
 
-static int image_open_once(struct co *co, struct sim_run *run, struct err *err)
+int sim_image_open(struct co *co, struct sim_run *run, const char *snapshot, struct node **out, struct err *err)
 {
+	struct file_open how = {.path = "image", .write = !snapshot, .no_lock = snapshot};
 	struct node *file, *top, *base = NULL;
-	int rc = file_open(co, &(struct file_open){.path = "image", .write = true}, &file, err);
+	int rc = file_open(co, &how, &file, err);
 
 	if (rc)
 		return rc;
-	rc = top_open(co, run, file, &top, err);
+	rc = top_open(co, run, file, snapshot, &top, err);
 	if (rc) {
 		(void)node_close(co, file);
 		return rc;
@@ -334,7 +345,7 @@ static int image_open_once(struct co *co, struct sim_run *run, struct err *err)
 		return rc;
 	}
 	top->backing = base;
-	run->node = top;
+	*out = top;
 	return 0;
 }
 
@@ -350,7 +361,7 @@ static bool image_open(struct co *co, struct sim_run *run)
 			run->world.faults = (struct sim_faults){.no_zero = faults.no_zero, .no_punch = faults.no_punch};
 		else if (tries > 0)
 			co_sleep(co, TRY_WAIT_NS);
-		rc = image_open_once(co, run, &err);
+		rc = sim_image_open(co, run, NULL, &run->node, &err);
 		if (rc && !dead(run) && !(run->config->faulty && tries < OPEN_TRIES - 1))
 			sim_violation("the image can't be opened: %s (%s)", err.text, strerror(-rc));
 	}

@@ -244,6 +244,22 @@ bool sim_model_read_check(struct sim_model *m, uint64_t start, uint32_t reg, uin
 	return false;
 }
 
+bool sim_model_was(const struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag, uint64_t *from, uint64_t *to)
+{
+	bool any = false;
+
+	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
+		const struct sim_record *it = &m->records[r];
+
+		if (it->tag != tag || it->hidden <= start)
+			continue;
+		*from = any ? (it->start < *from ? it->start : *from) : it->start;
+		*to = any ? (it->hidden > *to ? it->hidden : *to) : it->hidden;
+		any = true;
+	}
+	return any;
+}
+
 /* ---- after a power cut ---- */
 
 bool sim_model_may_find(const struct sim_model *m, uint32_t reg, uint64_t tag)

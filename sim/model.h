@@ -66,6 +66,10 @@ uint64_t sim_model_read_begin(struct sim_model *m);
 bool sim_model_read_check(struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag);
 void sim_model_read_end(struct sim_model *m, uint64_t start);
 
+/* Whether somebody who looked at all sectors at once, at some instant since start (of a read that hasn't ended), may have
+ * seen this value of that sector; *from and *to: between when and when, at the widest. */
+bool sim_model_was(const struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag, uint64_t *from, uint64_t *to);
+
 /* Whether a power cut now may leave this value. */
 bool sim_model_may_find(const struct sim_model *m, uint32_t reg, uint64_t tag);
 /* What the values are, for a message. */

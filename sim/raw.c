@@ -33,6 +33,7 @@ void sim_raw_init(struct sim_raw *r, uint64_t file_bytes, uint64_t guest_bytes)
 	r->references = sim_alloc(r->room * sizeof(*r->references));
 	r->role = sim_alloc(r->room);
 	r->tree = sim_alloc(r->room);
+	r->copied = sim_alloc(r->room * sizeof(*r->copied));
 	r->active.tags = sim_alloc(r->guest_room * sizeof(uint64_t));
 	for (unsigned i = 0; i < SIM_SNAPSHOTS; i++)
 		r->snapshot[i].tags = sim_alloc(r->guest_room * sizeof(uint64_t));
@@ -45,6 +46,7 @@ void sim_raw_fini(struct sim_raw *r)
 	sim_free(r->role);
 	sim_free(r->tree);
 	sim_raw_encoded_fini(r);
+	sim_free(r->copied);
 	sim_free(r->active.tags);
 	for (unsigned i = 0; i < SIM_SNAPSHOTS; i++)
 		sim_free(r->snapshot[i].tags);
@@ -213,12 +215,36 @@ static bool reftable_check(struct sim_raw *r)
 
 /* ---- snapshots ---- */
 
+static void text_read(struct sim_raw *r, uint64_t at, uint64_t bytes, char out[SIM_SNAPSHOT_NAME])
+{
+	uint64_t n = MIN(bytes, (uint64_t)SIM_SNAPSHOT_NAME - 1);
+
+	for (uint64_t i = 0; i < n; i++)
+		out[i] = (char)byte_at(r, at + i);
+	out[n] = '\0';
+}
+
+/* M12: IDs are unique. */
+static bool names_read(struct sim_raw *r, unsigned i, uint64_t at, uint64_t extra)
+{
+	uint64_t id = number_at(r, at + 12, 2), name = number_at(r, at + 14, 2);
+
+	text_read(r, at + 40 + extra, id, r->snapshot[i].id);
+	text_read(r, at + 40 + extra + id, name, r->snapshot[i].name);
+	for (unsigned k = 0; k < i; k++)
+		if (strcmp(r->snapshot[k].id, r->snapshot[i].id) == 0)
+			return sim_raw_problem(r, "M12: two snapshots have the ID %s", r->snapshot[i].id);
+	return true;
+}
+
 static bool snapshot_walk(struct sim_raw *r, unsigned i, uint64_t at)
 {
 	uint64_t l1 = number_at(r, at, 8);
 	uint32_t entries = (uint32_t)number_at(r, at + 8, 4);
 	uint64_t extra = number_at(r, at + 36, 4);
 
+	if (!names_read(r, i, at, extra))
+		return false;
 	r->snapshot[i].size = extra >= 16 ? number_at(r, at + 40 + 8, 8) : r->header.size;
 	if (r->snapshot[i].size / SIM_SECTOR > r->guest_room)
 		return sim_raw_problem(r, "snapshot %u: size %" PRIu64, i, r->snapshot[i].size);
@@ -243,9 +269,25 @@ static bool snapshots_check(struct sim_raw *r)
 
 /* ---- all of it ---- */
 
+/* M4: what is COPIED has one reference; its refcount says so too, unless others were being counted. */
+static bool copied_compare(struct sim_raw *r, uint32_t c)
+{
+	uint64_t off = (uint64_t)c << r->header.cluster_bits;
+
+	if (r->references[c] != 1)
+		return sim_raw_problem(r, "M4: %s %#" PRIx64 " is COPIED, it has %u references",
+			sim_role_names[r->role[c]], off, r->references[c]);
+	if (r->refcount[c] > 1 && !r->sharing)
+		return sim_raw_problem(r, "M4: %s %#" PRIx64 " is COPIED, its refcount is %" PRIu64,
+			sim_role_names[r->role[c]], off, r->refcount[c]);
+	return true;
+}
+
 static bool refcounts_compare(struct sim_raw *r)
 {
 	for (uint32_t c = 0; c < r->clusters; c++) {
+		if (r->copied[c] && !r->dirty && !copied_compare(r, c))
+			return false;
 		r->allocated += r->references[c] != 0;
 		if (r->refcount[c] > r->references[c])
 			r->leaks++;
@@ -280,6 +322,7 @@ static void forget(struct sim_raw *r)
 	memset(r->references, 0, r->clusters * sizeof(*r->references));
 	memset(r->role, 0, r->clusters);
 	memset(r->tree, 0, r->clusters);
+	memset(r->copied, 0, r->clusters * sizeof(*r->copied));
 	r->leaks = r->allocated = 0;
 }
 

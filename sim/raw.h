@@ -9,7 +9,8 @@
 
 #include "disk.h"
 
-#define SIM_SNAPSHOTS 4 /* the most that an image may have here */
+#define SIM_SNAPSHOTS 6 /* the most that an image may have here */
+#define SIM_SNAPSHOT_NAME 16
 #define SIM_PROBLEM 240
 
 enum sim_role {
@@ -34,7 +35,8 @@ struct sim_raw_header {
 
 struct sim_raw_tree { /* what a guest, or a snapshot's reader, would see */
 	uint64_t size;
-	uint64_t *tags; /* per sector */
+	uint64_t *tags;                                      /* per sector */
+	char name[SIM_SNAPSHOT_NAME], id[SIM_SNAPSHOT_NAME]; /* of a snapshot */
 };
 
 struct sim_raw {
@@ -43,7 +45,8 @@ struct sim_raw {
 	uint32_t backing_sectors;
 	const struct sim_image *data; /* the external data file; NULL: the image has its data in itself */
 	bool data_alone;              /* the data file by itself must be what the guest reads */
-	bool exact; /* COPIED must be set wherever the refcount is 1: no snapshot was ever made or deleted */
+	bool exact;                   /* COPIED must be set wherever the refcount is 1: nothing has been interrupted */
+	bool sharing; /* references may have been counted of a tree that nothing refers to yet: a leak, also of what is COPIED */
 
 	/* what the check found */
 	struct sim_raw_header header;
@@ -59,6 +62,7 @@ struct sim_raw {
 	uint64_t *refcount;
 	uint32_t *references;
 	uint8_t *role, *tree;
+	bool *copied; /* the active tree says so */
 	const struct sim_image *image;
 	uint8_t scratch[SIM_SECTOR];
 	struct sim_memo *memo; /* raw_encoded.c: what was decompressed; NULL: nothing */

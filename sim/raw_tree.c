@@ -50,7 +50,7 @@ static bool fill_encoded(struct walk *w, uint64_t first, uint64_t entry)
 	return tags != NULL;
 }
 
-/* M4; refcounts mean nothing while the dirty bit is set. */
+/* M4, of which the rest is looked at when all is counted; refcounts mean nothing while the dirty bit is set. */
 static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint64_t host)
 {
 	struct sim_raw *r = w->r;
@@ -58,9 +58,11 @@ static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint6
 
 	if (r->dirty || w->number != 0)
 		return true;
-	if ((entry & FLAG_COPIED) && refcount != 1)
+	if ((entry & FLAG_COPIED) && refcount == 0)
 		return sim_raw_problem(
 			r, "M4: %s %#" PRIx64 " is COPIED, its refcount is %" PRIu64, what, host, refcount);
+	if (entry & FLAG_COPIED)
+		r->copied[host >> r->header.cluster_bits] = true;
 	if (r->exact && !(entry & FLAG_COPIED) && refcount == 1)
 		return sim_raw_problem(r, "M4: %s %#" PRIx64 " is not COPIED, its refcount is 1", what, host);
 	return true;

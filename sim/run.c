@@ -129,6 +129,20 @@ static void run_fini(struct sim_run *run)
 	sim_free(run->below);
 }
 
+/* In a world without faults; but a power cut may be due still. */
+static void audit(struct sim_run *run)
+{
+	run->world.faults = (struct sim_faults){0};
+	run->auditing = true;
+	do {
+		if (run->cut)
+			sim_world_restart(&run->world);
+		run->cut = false;
+		if (co_main(run->world.io.sched, "audit", sim_audit, run) != 0)
+			sim_violation("the audit can't be started");
+	} while (run->cut);
+}
+
 /* Lives follow one another until the last operation is done and the image is closed well. */
 void sim_run(const struct sim_config *c, struct sim_tally *tally)
 {
@@ -144,6 +158,8 @@ void sim_run(const struct sim_config *c, struct sim_tally *tally)
 	} while (run->cut || run->next_op < c->ops_count);
 	tally->allocations = sim_alloc_count();
 	sim_alloc_fail_nth(0);
+	if (c->audit && c->fail_allocation == 0)
+		audit(run);
 	tally->seeds++;
 	tally->failures += run->world.counts.failures;
 	run_fini(run);

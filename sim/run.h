@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "model.h"
+#include "snapshot.h"
 #include "node/node.h"
 
 #define SIM_TASKS 32
@@ -50,7 +51,9 @@ struct sim_run {
 	struct sim_disk *data; /* of its external data file, or NULL */
 	struct sim_made image, base;
 	uint64_t *below; /* what the backing file reads as, per sector */
-	uint64_t *snapshot_tags[SIM_SNAPSHOTS];
+	struct sim_snapshot snapshots[SIM_SNAPSHOTS];
+	bool sharing; /* see struct sim_raw: since the last time that all was exact */
+	bool auditing;
 	uint32_t header_version[64]; /* of the sectors of the first cluster, from the second on: they never change */
 
 	struct node *node;
@@ -82,7 +85,15 @@ void sim_run_cut_nth(struct sim_run *run, uint64_t n);
 /* Whether nothing has changed since it was asked last, and nothing is pending. */
 bool sim_run_settled(struct sim_run *run);
 
+/* life.c */
+/* The image itself, for writing; or one of its snapshots. */
+int sim_image_open(struct co *co, struct sim_run *run, const char *snapshot, struct node **out, struct err *err);
+
 /* judge.c */
+/* What is durable now, and nothing else. */
+void sim_judge_durable(struct sim_run *run);
+/* After an audit: nothing has leaked, and COPIED is right. */
+void sim_judge_audited(struct sim_run *run);
 void sim_judge_init(struct sim_run *run);
 void sim_judge_fini(struct sim_run *run);
 /* The image in disk->found, with its data in data->found: consistent, and every sector has a value that it may have. Ends the program if not. */

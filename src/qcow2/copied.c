@@ -7,6 +7,9 @@
  * operations) is excluded: so 1 stays 1 as long as the entry stays, however long we waited for it, and the commit writes
  * the refcount before the entry (crash-safety O14). Entries that have changed meanwhile are left alone.
  *
+ * What is COPIED may be written in place: for whoever is about to write there, that must not change. So the bits are set
+ * under the range lock, in an instant.
+ *
  * A table that is shared has nothing to be set in it: what it names is shared as well.
  */
 #include <errno.h>
@@ -56,7 +59,7 @@ static int find_own(struct co *co, struct qcow2 *q, struct look *l)
 	return found;
 }
 
-static int set_own(struct co *co, struct qcow2 *q, const struct look *l)
+static int set_locked(struct co *co, struct qcow2 *q, const struct look *l)
 {
 	struct qcow2_slice *s, view = {.data = l->copy};
 	uint32_t index;
@@ -73,6 +76,17 @@ static int set_own(struct co *co, struct qcow2 *q, const struct look *l)
 		qcow2_l2_set(q, s, i, e);
 	}
 	return 0;
+}
+
+static int set_own(struct co *co, struct qcow2 *q, const struct look *l)
+{
+	struct node_range lock;
+	int rc;
+
+	node_range_lock(co, &q->node, &lock, l->guest, (uint64_t)qcow2_l2_slice_entries(q) << q->cluster_bits);
+	rc = set_locked(co, q, l);
+	node_range_unlock(&q->node, &lock);
+	return rc;
 }
 
 static int restore_entries(struct co *co, struct qcow2 *q, uint64_t l1_index)
@@ -100,14 +114,15 @@ static int restore_entries(struct co *co, struct qcow2 *q, uint64_t l1_index)
 /* The L1 entry itself. Whoever copies the table just now comes first: then it is another one. */
 static void restore_table(struct co *co, struct qcow2 *q, uint64_t l1_index, uint64_t entry)
 {
-	struct qcow2_making mine;
+	uint64_t covers = (uint64_t)q->l2_entries << q->cluster_bits;
+	struct node_range lock;
 
 	if (entry & QCOW2_COPIED)
 		return;
-	qcow2_making_begin(co, q, &mine, l1_index);
+	node_range_lock(co, &q->node, &lock, l1_index * covers, covers);
 	if (q->l1.entries[l1_index] == entry)
 		qcow2_table_set(q, &q->l1, l1_index, entry | QCOW2_COPIED);
-	qcow2_making_end(&mine);
+	node_range_unlock(&q->node, &lock);
 }
 
 static int restore_index(struct co *co, struct qcow2 *q, void *arg, uint64_t index)

@@ -79,21 +79,33 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 	return 0;
 }
 
-/* A shared table's content. It doesn't change, but it may have changed while it was ours alone, so the cache is asked. */
+static void clear_copied(const struct qcow2 *q, char *slice)
+{
+	for (uint32_t i = 0; i < qcow2_l2_slice_entries(q); i++) {
+		be64 *descriptor = (be64 *)(slice + (size_t)i * q->l2_entry_bytes);
+
+		if (!(q->header.incompatible & QCOW2_INCOMPAT_DATA_FILE))
+			*descriptor = be64_of(be64_get(*descriptor) & ~QCOW2_COPIED);
+	}
+}
+
+/* A shared table's content. It doesn't change, but it may have changed while it was ours alone, so the cache is asked. What
+ * it names is shared as well: no entry is COPIED, whoever wrote it. */
 static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
 {
 	uint32_t step = q->l2_cache.slice_bytes;
-	int rc = 0;
 
 	qcow2_cache_prefetch(co, &q->l2_cache, from, q->cluster_bytes);
-	for (uint32_t at = 0; !rc && at < q->cluster_bytes; at += step) {
+	for (uint32_t at = 0; at < q->cluster_bytes; at += step) {
 		struct qcow2_slice *s;
+		int rc = qcow2_cache_get(co, &q->l2_cache, from + at, &s);
 
-		rc = qcow2_cache_get(co, &q->l2_cache, from + at, &s);
-		if (!rc)
-			memcpy(to + at, s->data, step);
+		if (rc)
+			return rc;
+		memcpy(to + at, s->data, step);
+		clear_copied(q, to + at);
 	}
-	return rc;
+	return 0;
 }
 
 /* Copies a shared table to `to`, whole. */

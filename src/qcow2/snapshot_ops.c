@@ -393,7 +393,8 @@ static void give_references_back(struct co *co, struct qcow2 *q, struct deletion
 
 	if (MUTANT(79) && qcow2_copied_restore(co, q, NULL, 0))
 		q->stats.reclaim_errors++;
-	qcow2_tree_release(co, q, d->l1, d->place.is.l1_entries);
+	if (!MUTANT(80))
+		qcow2_tree_release(co, q, d->l1, d->place.is.l1_entries);
 	qcow2_space_give_back(co, q, &l1);
 	qcow2_space_give_back(co, q, &d->table.old);
 	if (qcow2_copied_restore(co, q, NULL, 0) || qcow2_commit(co, q))
@@ -415,7 +416,7 @@ static int delete_snapshot(struct co *co, struct qcow2 *q, struct deletion *d, c
 	rc = change_publish(co, q, &d->table, err);
 	if (rc)
 		qcow2_space_free(q, &d->table.fresh);
-	else if (!MUTANT(80))
+	else
 		give_references_back(co, q, d);
 	return rc;
 }

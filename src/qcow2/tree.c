@@ -80,6 +80,7 @@ static int table_walk(struct co *co, struct qcow2 *q, uint64_t table, run_fn *fn
 	uint64_t slices = q->cluster_bytes / q->l2_cache.slice_bytes;
 	int rc = node_buffer_get(co, &q->node, q->l2_cache.slice_bytes, &w.copy);
 
+	*done = 0;
 	if (rc)
 		return rc;
 	qcow2_cache_prefetch(co, &q->l2_cache, table, q->cluster_bytes);
