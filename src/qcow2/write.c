@@ -97,12 +97,14 @@ static int reserve_fresh(
 	return rc;
 }
 
-static void reserve_own(
-	const struct qcow2 *q, struct qcow2_entry e, uint64_t from, uint64_t to, struct node_reservation *out)
+/* Another program may have left the file shorter than the last cluster that it holds: it had written only a part of it. */
+static int reserve_own(
+	struct co *co, struct qcow2 *q, struct qcow2_entry e, uint64_t from, uint64_t to, struct node_reservation *out)
 {
 	out->reused = true;
 	out->host.off = qcow2_entry_host(e) + from * q->node.subcluster;
 	out->len = (to - from) * q->node.subcluster;
+	return qcow2_has_data_file(q) ? 0 : qcow2_file_reach(co, q, out->host.off + out->len);
 }
 
 int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)
@@ -125,8 +127,8 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 		widen(q, s, index, &from, &to);
 		return reserve_fresh(co, q, cluster, from, to, out);
 	}
-	reserve_own(q, first, from, to, out);
-	return MUTANT(70) ? qcow2_publish(co, n, out) : 0;
+	rc = reserve_own(co, q, first, from, to, out);
+	return !rc && MUTANT(70) ? qcow2_publish(co, n, out) : rc;
 }
 
 /* Takes its references from what the entry names. */

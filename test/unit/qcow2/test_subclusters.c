@@ -226,9 +226,30 @@ static void body_bends(struct co *co, void *arg)
 			bend_is_refused(co, &bends[i], how);
 }
 
+/* The file ends behind the last subcluster that was written; others of the same cluster lie beyond. */
+static void body_short_file(struct co *co, void *arg)
+{
+	uint64_t at, end;
+	struct image im;
+
+	(void)arg;
+	at = bent_new(co, &im, &(struct bend){0, 0, UINT32_MAX});
+	ram_put_u64(im.file, at + 16 + 8, 3);
+	end = ram_u64(im.file, at + 16) & OFFSET_MASK;
+	CHECK_INT(node_resize(co, &im.file->node, end + 2 * SUB), 0);
+	CHECK_INT(image_open(co, &im, true), 0);
+	put(co, im.node, 2 * CLUSTER + 9 * SUB + 100, SUB, 5);
+	holds(co, im.node, 2 * CLUSTER, 2 * SUB, 1);
+	holds(co, im.node, 2 * CLUSTER + 2 * SUB, 7 * SUB + 100, 0);
+	holds(co, im.node, 2 * CLUSTER + 9 * SUB + 100, SUB, 5);
+	CHECK_INT(status(co, im.node, 2 * CLUSTER + 9 * SUB).host.off, end + 9 * SUB);
+	CHECK_INT(node_close(co, im.node), 0);
+}
+
 TEST(runs)
 TEST(space)
 TEST(bends)
+TEST(short_file)
 
 int main(void)
 {
@@ -236,6 +257,7 @@ int main(void)
 		RUN(runs),
 		RUN(space),
 		RUN(bends),
+		RUN(short_file),
 	};
 
 	return cmocka_run_group_tests_name("qcow2 subclusters", tests, NULL, NULL);
