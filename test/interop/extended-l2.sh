@@ -56,14 +56,14 @@ shape() {
 	local cluster=$1 image=$2 round raw=()
 	local unit=$((cluster / 32))
 	shift 2
-	[ $# = 0 ] || raw=(bottom.raw)
+	[[ $* != *bottom.raw* ]] || raw=(bottom.raw)
 	extended "$image" "$cluster" "$@"
 	equal "$("$CORRAL" info --output=json "$image" | jq '."format-specific".data."extended-l2"')" true "info $image"
 	model "$image.model" $SIZE "${raw[@]}"
 	traffic "$image.model" "$cluster" --ops 60 -- -f qcow2 "$image"
 	agree "$image"
 	serve "$image"
-	traffic "$image.model" $unit --ops 150 -- -f raw "$URI"
+	traffic "$image.model" $unit --ops 100 -- -f raw "$URI"
 	traffic "$image.model" "$cluster" --ops 60 -- -f raw "$URI"
 	stop
 	agree "$image"
@@ -80,6 +80,9 @@ shape() {
 shape 16384 small
 shape 16384 small-over-raw -b bottom.raw -F raw
 shape 65536 usual-over-raw -b bottom.raw -F raw
+shape 65536 data-file -o data_file=outside.raw -b bottom.raw -F raw
+shape 16384 data-file-raw -o data_file=raw.raw,data_file_raw=on
+cmp <(head -c $SIZE raw.raw) theirs.raw || fail "the raw data file isn't what the disk reads"
 SIZE=$((33 * MIB + 512)) shape 2097152 huge
 shape 2097152 huge-over-raw -b bottom.raw -F raw
 
@@ -108,12 +111,12 @@ for cluster in 16384 65536; do
 	image=snapshots.$cluster
 	extended $image $cluster -b bottom.raw -F raw
 	model $image.model $SIZE bottom.raw
-	traffic $image.model $cluster --ops 80 -- -f qcow2 $image
+	traffic $image.model $cluster --ops 50 -- -f qcow2 $image
 	for name in one two; do
 		qemu-img snapshot -c $name $image
 		qemu_reads $image $name.raw
 		serve $image
-		traffic $image.model $((cluster / 32)) --ops 80 -- -f raw "$URI"
+		traffic $image.model $((cluster / 32)) --ops 50 -- -f raw "$URI"
 		stop
 		agree $image
 	done
