@@ -52,7 +52,7 @@ shape() {
 		create -o "$options" "$@" "$image" $SIZE
 	fi
 	python3 "$INTEROP/traffic.py" new "$image.model" $SIZE "${raw[@]}"
-	for round in 1 2; do
+	for ((round = 0; round < ${ROUNDS:-1}; round++)); do
 		serve "$image"
 		traffic "$image.model" "$unit" --ops 50 -- -f raw "$URI"
 		stop
@@ -64,10 +64,10 @@ shape() {
 }
 
 shape tiny 512 ""
-shape raw-tiny 512 ,data_file_raw=on
+ROUNDS=2 shape raw-tiny 512 ,data_file_raw=on
 shape usual 65536 ""
-shape usual-over-raw 65536 "" -b bottom.raw -F raw
-shape raw-usual 65536 ,data_file_raw=on,lazy_refcounts=on
+ROUNDS=2 shape usual-over-raw 65536 "" -b bottom.raw -F raw
+ROUNDS=2 shape raw-usual 65536 ,data_file_raw=on,lazy_refcounts=on
 shape metadata 4096 ,preallocation=metadata
 shape raw-falloc 16384 ,data_file_raw=on,preallocation=falloc
 shape large 2097152 ""
