@@ -135,6 +135,14 @@ static int is_last(struct co *co, struct qcow2 *q, uint64_t cluster, bool *last)
 	return rc;
 }
 
+/* Another program may have left the file shorter than its last cluster. */
+static int punch(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
+{
+	uint64_t host = cluster << q->cluster_bits, size = q->node.file->size;
+
+	return host < size ? node_discard(co, q->node.file, host, MIN(n << q->cluster_bits, size - host)) : 0;
+}
+
 static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, bool last)
 {
 	int rc = MUTANT(31) ? qcow2_refcount_drop(co, q, cluster, n) : 0;
@@ -142,7 +150,7 @@ static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t 
 	if (MUTANT(31))
 		co_sleep(co, QCOW2_EPOCH_POLL_NS);
 	if (!rc && last && !q->options.no_discard)
-		rc = node_discard(co, q->node.file, cluster << q->cluster_bits, n << q->cluster_bits);
+		rc = punch(co, q, cluster, n);
 	if (rc && rc != -ENOTSUP)
 		return rc;
 	return MUTANT(31) ? 0 : qcow2_refcount_drop(co, q, cluster, n);
