@@ -17,6 +17,7 @@ struct command {
 	int (*run)(int argc, char **argv); /* the exit status of the program */
 };
 
+int cmd_bitmap(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_check(int argc, char **argv);

@@ -9,6 +9,7 @@
 #include "co/co.h"
 
 static const struct command commands[] = {
+	{"bitmap", "add, remove or change a persistent dirty bitmap of an image", cmd_bitmap},
 	{"create", "make a new image", cmd_create},
 	{"info", "show what an image is", cmd_info},
 	{"check", "look for errors and leaks in an image", cmd_check},

@@ -59,6 +59,8 @@ static int bitmap_parse(struct co *co, struct qcow2_bitmap_walk *walk, struct qc
 	*out = (struct qcow2_bitmap){
 		.table.off = be64_get(disk.table_offset),
 		.table_entries = be32_get(disk.table_entries),
+		.extra.off = walk->at + sizeof(disk),
+		.extra_bytes = be32_get(disk.extra_bytes),
 		.info.flags = be32_get(disk.flags),
 		.info.granularity_bits = disk.granularity_bits,
 	};
@@ -66,6 +68,10 @@ static int bitmap_parse(struct co *co, struct qcow2_bitmap_walk *walk, struct qc
 	ret = qcow2_window_get(co, &walk->window, walk->at + sizeof(disk) + be32_get(disk.extra_bytes), name, &bytes);
 	if (ret < 0)
 		goto unreadable;
+	if (memchr(bytes, '\0', name))
+		return err_set(err, -EINVAL,
+			"bitmap %" PRIu32 " (directory entry at %#" PRIx64 ") has a NUL in its name", walk->next,
+			walk->at);
 	memcpy(out->info.name, bytes, name);
 	walk->at += length;
 	walk->next++;

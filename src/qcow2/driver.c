@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "qcow2/bitmaps.h"
 #include "qcow2/compress.h"
 #include "qcow2/engine.h"
 #include "qcow2/snapshot.h"
@@ -45,6 +46,7 @@ static void release_memory(struct qcow2 *q)
 	free(q->freed_durable.v);
 	free(q->full);
 	free(q->touched);
+	qcow2_bitmaps_free(q);
 }
 
 /* The space that the file has grown ahead goes back. */
@@ -72,17 +74,19 @@ static int close_metadata(struct co *co, struct qcow2 *q)
 static int driver_close(struct co *co, struct node *n)
 {
 	struct qcow2 *q = qcow2_of(n);
-	int rc = 0;
+	int rc = 0, closed = 0;
 
 	qcow2_snapshots_stop(co, q);
 	qcow2_leaks_stop(co, q);
 	qcow2_keeper_stop(co, q);
-	if (q->options.write)
-		rc = close_metadata(co, q);
+	if (q->options.write) {
+		rc = qcow2_bitmaps_close(co, q);
+		closed = close_metadata(co, q);
+	}
 	release_memory(q);
 	node_fini(n);
 	free(q);
-	return rc;
+	return rc ? rc : closed;
 }
 
 static int driver_flush(struct co *co, struct node *n)
@@ -100,6 +104,7 @@ static const struct node_ops qcow2_ops = {
 	.map = qcow2_map,
 	.decode = qcow2_decode,
 	.compress = qcow2_compress,
+	.changing = qcow2_bitmaps_changing,
 	.reserve = qcow2_reserve,
 	.publish = qcow2_publish,
 	.cancel = qcow2_cancel,
@@ -241,7 +246,7 @@ static int load_tables(struct co *co, struct qcow2 *q)
 /* Before the first change: whoever relies on what an autoclear bit promises must see that it no longer holds. */
 static int clear_autoclear(struct co *co, struct qcow2 *q)
 {
-	uint64_t kept = q->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+	uint64_t kept = q->header.autoclear & (qcow2_bitmaps_autoclear(q) | QCOW2_AUTOCLEAR_DATA_FILE_RAW);
 
 	if (!q->options.write || q->header.autoclear == kept)
 		return 0;
@@ -264,6 +269,8 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 		rc = qcow2_leaks_start(q);
 	if (!rc)
 		rc = clear_autoclear(co, q);
+	if (!rc)
+		return qcow2_bitmaps_open(co, q, err);
 	return rc ? err_set(err, rc, "%s: can't prepare the image for writing: %s", q->node.name, strerror(-rc)) : 0;
 }
 

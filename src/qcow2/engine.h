@@ -14,9 +14,9 @@
  * any pointer on disk or in memory needs, and a dirty refcount unit may be written at any time.
  *
  * Locks, in this order; none is needed by a commit, so that whoever holds one may wait for a commit:
- *   q->snapshots (snapshot_ops.c) -> range lock of the node (held by the caller) -> q->encoders (encode.c)
- *   -> q->pack (pack.c) -> l1 entry being made (l2.c)
- *   -> q->grow_refcounts (refblock.c) -> q->grow_file
+ *   q->snapshots (snapshot_ops.c) -> range lock of the node (held by the caller) -> q->bitmaps->editing -> q->rewriting
+ *   -> q->encoders (encode.c) -> q->pack (pack.c) -> l1 entry being made (l2.c) -> q->grow_refcounts (refblock.c)
+ *   -> q->grow_file
  */
 #ifndef CORRAL_QCOW2_ENGINE_H
 #define CORRAL_QCOW2_ENGINE_H
@@ -188,6 +188,7 @@ struct qcow2 {
 	struct co_sem encoders; /* who may compress now */
 	struct co_mutex pack;   /* held to look for space for compressed data */
 	uint64_t compressed_at; /* where the next goes, inside a cluster that has some already; 0: into a fresh one */
+	struct qcow2_bitmaps *bitmaps; /* bitmaps.h */
 
 	bool commit_running;
 	struct list commit_waiters; /* for the commit that starts next */

@@ -138,4 +138,40 @@ enum { QCOW2_BITMAP_IN_USE = 1 << 0, QCOW2_BITMAP_AUTO = 1 << 1, QCOW2_BITMAP_EX
 int qcow2_bitmaps_read(struct co *co, struct node *file, const struct qcow2_header *h, struct qcow2_bitmap_info **out,
 	unsigned *n, struct err *err) ATTR_MUST_USE;
 
+/* ---- bitmaps of an open image ---- */
+
+/*
+ * Changes of them. Each drains the node, so that what requests change belongs either to the time before or to the time
+ * after; the caller is not inside a request of it. Durable on return. Errors are told in qemu-img's words. -ENOENT: no
+ * bitmap has this name. -EUCLEAN: it is inconsistent, and may only be removed.
+ */
+/* granularity: bytes, 0: as QEMU chooses. An enabled one follows all changes from now on. */
+int qcow2_bitmap_add(struct co *co, struct node *n, const char *name, uint64_t granularity, bool enabled,
+	struct err *err) ATTR_MUST_USE;
+int qcow2_bitmap_remove(struct co *co, struct node *n, const char *name, struct err *err) ATTR_MUST_USE;
+int qcow2_bitmap_clear(struct co *co, struct node *n, const char *name, struct err *err) ATTR_MUST_USE;
+int qcow2_bitmap_enable(struct co *co, struct node *n, const char *name, bool enabled, struct err *err) ATTR_MUST_USE;
+/* Adds what `source` of the image `from`, which may be n itself, says to `name`. */
+int qcow2_bitmap_merge(struct co *co, struct node *n, const char *name, struct node *from, const char *source,
+	struct err *err) ATTR_MUST_USE;
+
+struct qcow2_bitmap_status {
+	char name[1024];
+	uint64_t granularity; /* bytes */
+	uint64_t dirty_bytes; /* in whole granules */
+	bool enabled, usable; /* usable: its content is known */
+	bool in_use;          /* marked so on disk */
+};
+/* *out is malloc'd. */
+int qcow2_bitmap_list(struct co *co, struct node *n, struct qcow2_bitmap_status **out, unsigned *count, struct err *err)
+	ATTR_MUST_USE;
+
+struct qcow2_bitmap_extent {
+	bool dirty;
+	uint64_t len; /* bytes from the asked offset that are alike; at most what was asked, at least 1 */
+};
+/* What a bitmap says of [off, off + len), or of a prefix of it. */
+int qcow2_bitmap_run(struct co *co, struct node *n, const char *name, uint64_t off, uint64_t len,
+	struct qcow2_bitmap_extent *out) ATTR_MUST_USE;
+
 #endif

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "qcow2/engine.h"
+#include "qcow2/bitmaps.h"
 
 static int grow_l1(struct co *co, struct qcow2 *q, uint64_t entries)
 {
@@ -193,13 +193,12 @@ static int set_size(struct co *co, struct qcow2 *q, uint64_t size)
 	return 0;
 }
 
-int qcow2_resize(struct co *co, struct node *n, uint64_t size)
+static int resize(struct co *co, struct qcow2 *q, uint64_t size)
 {
-	struct qcow2 *q = qcow2_of(n);
 	uint64_t entries = div_round_up(size, (uint64_t)q->l2_entries << q->cluster_bits);
 	int rc = 0;
 
-	if (size < n->size)
+	if (size < q->node.size)
 		return -ENOTSUP;
 	rc = qcow2_data_grow(co, q, size);
 	if (!rc && entries > q->l1.n)
@@ -211,4 +210,15 @@ int qcow2_resize(struct co *co, struct node *n, uint64_t size)
 	if (!rc)
 		rc = qcow2_commit(co, q);
 	return rc ? rc : set_size(co, q, size);
+}
+
+int qcow2_resize(struct co *co, struct node *n, uint64_t size)
+{
+	struct qcow2 *q = qcow2_of(n);
+	int rc = qcow2_bitmaps_resize_begin(co, q, size);
+
+	if (!rc)
+		rc = resize(co, q, size);
+	qcow2_bitmaps_resize_end(q);
+	return rc;
 }

@@ -87,6 +87,8 @@ struct qcow2_bitmap {
 	struct qcow2_bitmap_info info;
 	struct host table;
 	uint32_t table_entries;
+	struct host extra; /* bytes of the entry that are kept for those who understand them */
+	uint32_t extra_bytes;
 };
 
 struct qcow2_bitmap_walk {
