@@ -14,7 +14,8 @@
 
 static const char *const op_names[SIM_OP_KINDS] = {"read", "write", "write-fua", "write-compressed", "flush", "zero",
 	"zero-unmap", "discard", "resize", "drain", "snapshot-create", "snapshot-delete", "snapshot-goto",
-	"snapshot-read", "reopen", "cut"};
+	"snapshot-read", "bitmap-add", "bitmap-remove", "bitmap-clear", "bitmap-enable", "bitmap-disable",
+	"bitmap-merge", "reopen", "cut"};
 
 const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
 
@@ -94,6 +95,21 @@ static void draw_data(struct sim_config *c)
 	c->data_device = sim_one_in(&r, 5);
 }
 
+/* Persistent bitmaps; and a feature name table, so that the extension that names them lies at and behind the end of the
+ * first sector, too. */
+static void draw_bitmaps(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 8);
+	c->bitmaps = c->image.version >= 3 && sim_one_in(&r, 4);
+	if (!c->bitmaps)
+		return;
+	c->image.bitmaps = sim_below(&r, SIM_BITMAPS + 1);
+	if (c->image.cluster_bits >= 11 && coin(&r))
+		c->image.names = 6 + sim_below(&r, 4);
+}
+
 static void draw_image(struct sim_config *c, struct sim_rng *r)
 {
 	draw_geometry(&c->image, r);
@@ -101,6 +117,7 @@ static void draw_image(struct sim_config *c, struct sim_rng *r)
 		draw_pressure(&c->image, r);
 	draw_below(c, r);
 	draw_data(c);
+	draw_bitmaps(c);
 	c->guest_most = c->image.guest_bytes * 2;
 	c->unit_bytes = sim_one_in(r, 10) ? 4096 : 512;
 	c->device =
@@ -208,6 +225,10 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 	c->weight[SIM_RESIZE] = sim_one_in(r, 4);
 	c->weight[SIM_DRAIN] = sim_one_in(r, 4);
 	draw_snapshots(c, r);
+	for (unsigned k = SIM_BITMAP_ADD; k <= SIM_BITMAP_MERGE; k++)
+		c->weight[k] = c->bitmaps && coin(r) ? 1 + sim_below(r, 3) : 0;
+	if (c->bitmaps) /* which would have to follow a disk that becomes smaller */
+		c->weight[SIM_SNAPSHOT_GOTO] = 0;
 	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
 	c->weight[SIM_CUT] = sim_one_in(r, 3);
 }
@@ -265,6 +286,15 @@ static void draw_op(
 	case SIM_SNAPSHOT_DELETE:
 	case SIM_SNAPSHOT_GOTO:
 	case SIM_SNAPSHOT_READ: op->first = sim_below(r, SIM_SNAPSHOTS); break;
+	case SIM_BITMAP_ADD:
+	case SIM_BITMAP_REMOVE:
+	case SIM_BITMAP_CLEAR:
+	case SIM_BITMAP_ENABLE:
+	case SIM_BITMAP_DISABLE:
+	case SIM_BITMAP_MERGE:
+		op->first = sim_below(r, SIM_BITMAPS);
+		op->sectors = sim_below(r, 12);
+		break;
 	case SIM_READ:
 	case SIM_WRITE:
 	case SIM_WRITE_FUA:
@@ -381,6 +411,7 @@ void sim_config_tell(const struct sim_config *c)
 	tell_if(c->device, "device");
 	tell_if(c->unit_bytes > 512, "4k sectors");
 	tell_if(c->faulty, "faulty");
+	tell_if(c->bitmaps, "bitmaps");
 	printf("\nrun: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
 		c->nbd ? ", NBD" : "");
 }

@@ -25,6 +25,12 @@ enum sim_op_kind {
 	SIM_SNAPSHOT_DELETE, /* first: one of those there are */
 	SIM_SNAPSHOT_GOTO,
 	SIM_SNAPSHOT_READ,
+	SIM_BITMAP_ADD, /* of all: first says which bitmap; sectors: granularity, and whether it is enabled */
+	SIM_BITMAP_REMOVE,
+	SIM_BITMAP_CLEAR,
+	SIM_BITMAP_ENABLE,
+	SIM_BITMAP_DISABLE,
+	SIM_BITMAP_MERGE, /* sectors: from which bitmap */
 	SIM_REOPEN,
 	SIM_CUT, /* first: after so many events */
 	SIM_OP_KINDS
@@ -52,8 +58,9 @@ struct sim_config {
 	struct sim_latency latency;
 	struct sim_faults faults;
 	bool faulty, fifo, overlap;
-	bool audit; /* at the end: sim_audit */
-	bool nbd;   /* operations go through the server: nbd.h */
+	bool audit;   /* at the end: sim_audit */
+	bool bitmaps; /* there may be some */
+	bool nbd;     /* operations go through the server: nbd.h */
 	unsigned depth;
 	unsigned cuts;     /* images judged whenever everything has settled */
 	uint64_t all_cuts; /* all of them, if there are at most so many */

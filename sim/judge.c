@@ -53,6 +53,8 @@ static bool header_judge(struct sim_run *run)
 	uint32_t sectors = MIN((1u << run->config->image.cluster_bits) / SIM_SECTOR, 64u);
 	uint8_t now[SIM_SECTOR];
 
+	if (run->config->bitmaps)
+		return true;
 	for (uint32_t s = 1; s < sectors; s++) {
 		uint32_t v = run->disk->found.version[s];
 
@@ -69,7 +71,7 @@ static bool image_is_right(struct sim_run *run)
 	run->raw.sharing = run->sharing;
 	if (!sim_raw_check(&run->raw, &run->disk->found))
 		return wrong(run, "%s", run->raw.problem);
-	return header_judge(run) && content_judge(run) && sim_snapshots_judge(run);
+	return header_judge(run) && content_judge(run) && sim_snapshots_judge(run) && sim_bitmaps_judge(run);
 }
 
 /* ---- the report ---- */
@@ -173,6 +175,7 @@ static void model_settle(struct sim_run *run)
 		sim_model_set(m, s, s < sectors ? run->raw.active.tags[s] : SIM_TAG_ZERO);
 	sim_model_set(m, sim_model_size_register(m), run->raw.active.size);
 	sim_model_restart(m);
+	sim_bitmaps_settle(run);
 }
 
 /* How the leaks develop from cut to cut. */
@@ -293,6 +296,7 @@ void sim_judge_init(struct sim_run *run)
 		sim_model_set(m, s, run->image.holds[s] ? run->image.tags[s] : tag_below(run, s));
 	sim_model_set(m, sim_model_size_register(m), c->image.guest_bytes);
 	sim_snapshots_init(run);
+	sim_bitmaps_init(run);
 	footprint_init(run);
 	for (uint32_t s = 1; s < 64; s++)
 		run->header_version[s] = run->disk->durable[s];
@@ -308,4 +312,5 @@ void sim_judge_fini(struct sim_run *run)
 	sim_raw_fini(&run->raw);
 	sim_model_fini(&run->model);
 	sim_snapshots_fini(run);
+	sim_bitmaps_fini(run);
 }

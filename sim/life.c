@@ -122,6 +122,7 @@ static void op_change(struct co *co, struct sim_task *t)
 	if (!zero)
 		sim_life_fill(t);
 	start = sim_model_write_begin(&run->model, t->op.first, t->op.sectors, t->id, zero);
+	sim_bitmaps_change_begin(run, &t->op);
 	rc = op_change_call(co, t);
 	if (dead(run))
 		return;
@@ -129,6 +130,7 @@ static void op_change(struct co *co, struct sim_task *t)
 	if (run->failed_flush && ok && t->op.kind == SIM_WRITE_FUA)
 		sim_violation("G7: a FUA write succeeded after a failed flush");
 	sim_model_write_end(&run->model, t->op.first, t->op.sectors, start, change_outcome(t, ok));
+	sim_bitmaps_change_end(run, &t->op, change_outcome(t, ok));
 }
 
 void sim_life_flush_failed(struct sim_run *run)
@@ -180,6 +182,7 @@ static void op_resize(struct co *co, struct sim_task *t)
 	if (bytes <= run->guest_bytes)
 		return;
 	start = sim_model_size_begin(&run->model, bytes);
+	sim_bitmaps_resizing(run);
 	rc = node_resize(co, run->node, bytes);
 	if (dead(run))
 		return;
@@ -199,6 +202,12 @@ static void op_do(struct co *co, struct sim_task *t)
 	case SIM_FLUSH: op_flush(co, t); break;
 	case SIM_DRAIN: op_drain(co, t); break;
 	case SIM_RESIZE: op_resize(co, t); break;
+	case SIM_BITMAP_ADD:
+	case SIM_BITMAP_REMOVE:
+	case SIM_BITMAP_CLEAR:
+	case SIM_BITMAP_ENABLE:
+	case SIM_BITMAP_DISABLE:
+	case SIM_BITMAP_MERGE: sim_bitmap_op(co, t); break;
 	default: op_change(co, t); break;
 	}
 }
@@ -234,7 +243,8 @@ static bool changes_size(enum sim_op_kind kind) { return kind == SIM_RESIZE || k
 /* Whether an operation must wait: for room, or, where none may overlap, for another one. */
 static bool must_wait(const struct sim_run *run, const struct sim_op *op)
 {
-	bool alone = op->idle || changes_size(op->kind) || (op->kind == SIM_DRAIN && !run->nbd);
+	bool alone = op->idle || changes_size(op->kind) || (op->kind == SIM_DRAIN && !run->nbd) ||
+		sim_op_is_bitmap(op->kind);
 
 	if (sim_snapshot_must_wait(run, op->kind) || run->in_flight >= run->config->depth ||
 		(alone && run->in_flight > 0))
@@ -244,7 +254,7 @@ static bool must_wait(const struct sim_run *run, const struct sim_op *op)
 
 		if (!t->busy)
 			continue;
-		if (changes_size(t->op.kind))
+		if (changes_size(t->op.kind) || sim_op_is_bitmap(t->op.kind))
 			return true;
 		if (!run->config->overlap && ranges_overlap(op->first, op->sectors, t->op.first, t->op.sectors))
 			return true;
@@ -283,7 +293,8 @@ static void op_start(struct co *co, struct sim_run *run, const struct sim_op *op
 	while (must_wait(run, op))
 		co_queue_wait(co, &run->freed);
 	if (dead(run) ||
-		(op->kind != SIM_RESIZE && (op->first + (uint64_t)op->sectors) * SIM_SECTOR > run->guest_bytes))
+		(op->kind != SIM_RESIZE && !sim_op_is_bitmap(op->kind) &&
+			(op->first + (uint64_t)op->sectors) * SIM_SECTOR > run->guest_bytes))
 		return;
 	sim_life_start(run, op);
 }
@@ -361,6 +372,7 @@ static bool image_open(struct co *co, struct sim_run *run)
 			run->world.faults = (struct sim_faults){.no_zero = faults.no_zero, .no_punch = faults.no_punch};
 		else if (tries > 0)
 			co_sleep(co, TRY_WAIT_NS);
+		sim_bitmaps_opening(run, tries > 0);
 		rc = sim_image_open(co, run, NULL, &run->node, &err);
 		if (rc && !dead(run) && !(run->config->faulty && tries < OPEN_TRIES - 1))
 			sim_violation("the image can't be opened: %s (%s)", err.text, strerror(-rc));
@@ -404,6 +416,7 @@ static void close_node(struct co *co, struct sim_run *run)
 		return;
 	}
 	sim_model_flush_end(&run->model, sim_model_flush_begin(&run->model));
+	sim_bitmaps_closed(run);
 	sim_judge_closed(run);
 }
 

@@ -41,6 +41,7 @@ struct maker {
 	uint16_t *refs;     /* per host cluster */
 	uint64_t packed_at; /* where the next compressed data goes; 0: into a fresh cluster */
 	uint64_t reftable, reftable_clusters, snapshot_table;
+	uint64_t bitmaps, bitmaps_bytes; /* their directory */
 };
 
 static void put16(uint8_t *p, uint16_t v) { memcpy(p, &(uint16_t){htobe16(v)}, 2); }
@@ -416,6 +417,36 @@ static void snapshot_table_write(struct maker *m)
 	}
 }
 
+static uint8_t *extension_write(uint8_t *tail, uint32_t type, const void *data, uint32_t bytes)
+{
+	put32(tail, type);
+	put32(tail + 4, bytes);
+	memcpy(tail + 8, data, bytes);
+	return tail + 8 + align_up(bytes, 8);
+}
+
+/* Returns where the backing name may lie: behind the end. */
+static uint8_t *extensions_write(const struct maker *m, uint8_t *tail)
+{
+	const struct sim_geometry *g = m->g;
+	uint8_t names[16 * 48] = {0}, bitmaps[24] = {0};
+
+	if (g->backing)
+		tail = extension_write(tail, 0xe2792aca, g->backing_format, (uint32_t)strlen(g->backing_format));
+	for (uint32_t i = 0; i < g->names; i++) {
+		names[i * 48 + 1] = (uint8_t)i;
+		names[i * 48 + 2] = 'f';
+	}
+	if (g->names)
+		tail = extension_write(tail, 0x6803f857, names, g->names * 48);
+	put32(bitmaps, g->bitmaps);
+	put64(bitmaps + 8, m->bitmaps_bytes);
+	put64(bitmaps + 16, m->bitmaps);
+	if (g->bitmaps)
+		tail = extension_write(tail, 0x23852875, bitmaps, sizeof(bitmaps));
+	return tail + 8;
+}
+
 static void header_write(struct maker *m)
 {
 	const struct sim_geometry *g = m->g;
@@ -435,17 +466,15 @@ static void header_write(struct maker *m)
 	if (g->version >= 3) {
 		put64(p + 72, (g->extended ? EXTENDED : 0) | (g->compression ? 8 : 0));
 		put64(p + 80, g->lazy);
+		put64(p + 88, g->bitmaps > 0);
 		put32(p + 96, g->refcount_order);
 		put32(p + 100, header_bytes);
 		if (g->compression)
 			p[104] = (uint8_t)g->compression;
 	}
+	tail = extensions_write(m, tail);
 	if (!g->backing)
 		return;
-	put32(tail, 0xe2792aca);
-	put32(tail + 4, (uint32_t)strlen(g->backing_format));
-	memcpy(tail + 8, g->backing_format, strlen(g->backing_format));
-	tail += 8 + align_up(strlen(g->backing_format), 8) + 8;
 	put64(p + 8, (uint64_t)(tail - p));
 	put32(p + 16, (uint32_t)strlen(g->backing));
 	memcpy(tail, g->backing, strlen(g->backing));
@@ -488,10 +517,13 @@ static uint64_t space_estimate(const struct maker *m)
 	uint64_t clusters = m->guest_clusters + m->guest_clusters / m->per_l2 + 2;
 
 	clusters *= 1 + m->g->snapshots;
+	clusters += m->g->bitmaps * 8;
 	clusters *= m->g->gaps_in ? 2 : 1;
 	clusters = MAX(clusters + 20, m->g->used_until / m->cluster);
 	return (clusters + div_round_up(clusters, per_block(m) - 1)) * m->cluster;
 }
+
+static uint64_t bitmap_take(void *arg, uint64_t clusters) { return take_run(arg, clusters); }
 
 void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng *r)
 {
@@ -510,6 +542,7 @@ void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng
 	content_make(&m);
 	if (g->snapshots)
 		m.snapshot_table = take_run(&m, 1);
+	m.bitmaps_bytes = sim_make_bitmaps(out, g, r, bitmap_take, &m, &m.bitmaps);
 	space_use_up(&m);
 	blocks_take(&m);
 	count(&m);
@@ -537,4 +570,6 @@ void sim_made_free(struct sim_made *m)
 		sim_free(m->snapshot_tags[k]);
 		sim_free(m->snapshot_holds[k]);
 	}
+	for (unsigned k = 0; k < SIM_BITMAPS; k++)
+		sim_free(m->bitmap[k].bits);
 }

@@ -34,7 +34,15 @@ struct sim_geometry {
 	enum sim_data data;
 	const char *backing; /* name, or NULL */
 	const char *backing_format;
-	uint32_t id; /* in the stamps of its data */
+	uint32_t id;      /* in the stamps of its data */
+	uint32_t bitmaps; /* how many there are at first */
+	uint32_t names;   /* entries of a feature name table in the header: bitmaps are named behind it */
+};
+
+struct sim_made_bitmap {
+	bool enabled;
+	unsigned granularity_bits;
+	bool *bits; /* per granule */
 };
 
 struct sim_made {
@@ -46,7 +54,13 @@ struct sim_made {
 	bool *holds;    /* per guest sector: this image says what it reads as, not the one below */
 	uint64_t *snapshot_tags[SIM_SNAPSHOTS];
 	bool *snapshot_holds[SIM_SNAPSHOTS];
+	struct sim_made_bitmap bitmap[SIM_BITMAPS];
 };
+
+/* make_bitmaps.c: draws g's bitmaps, and puts them into space that take gives; returns the bytes of their directory. */
+typedef uint64_t sim_take(void *arg, uint64_t clusters);
+uint64_t sim_make_bitmaps(struct sim_made *out, const struct sim_geometry *g, struct sim_rng *r, sim_take *take,
+	void *arg, uint64_t *directory);
 
 void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng *r);
 /* Moves the guest's data to out->data, which is a data file of at most `room` bytes. */

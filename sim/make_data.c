@@ -112,7 +112,7 @@ static void header_write(struct mover *m)
 
 	p[79] |= (uint8_t)DATA_FILE;
 	p[95] |= (uint8_t)(m->raw ? RAW : 0);
-	memmove(ext + NAME_BYTES, ext, (size_t)(p + SIM_SECTOR - NAME_BYTES - ext));
+	memmove(ext + NAME_BYTES, ext, (size_t)(p + m->cluster - NAME_BYTES - ext));
 	memset(ext, 0, NAME_BYTES);
 	put(ext, 4, 0x44415441);
 	put(ext + 4, 4, strlen(NAME));

@@ -369,6 +369,7 @@ static void op_change(struct co *co, struct sim_task *t, struct sim_nbd_conn *c)
 	if (r.type == SIM_NBD_WRITE)
 		sim_life_fill(t);
 	start = sim_model_write_begin(&run->model, t->op.first, t->op.sectors, t->id, r.type != SIM_NBD_WRITE);
+	sim_bitmaps_change_begin(run, &t->op);
 	conn_ask(co, run, c, &r);
 	if (dead(run))
 		return;
@@ -380,6 +381,7 @@ static void op_change(struct co *co, struct sim_task *t, struct sim_nbd_conn *c)
 	if (failed_before && outcome == SIM_DURABLE)
 		sim_violation("G7: a FUA %s succeeded after a failed flush", sim_op_name(t->op.kind));
 	sim_model_write_end(&run->model, t->op.first, t->op.sectors, start, outcome);
+	sim_bitmaps_change_end(run, &t->op, outcome);
 }
 
 static void op_flush(struct co *co, struct sim_task *t, struct sim_nbd_conn *c)
@@ -405,7 +407,8 @@ bool sim_nbd_op(struct co *co, struct sim_task *t)
 {
 	struct sim_nbd_conn *c;
 
-	if (t->op.kind == SIM_RESIZE || t->op.kind == SIM_DRAIN || t->op.kind == SIM_WRITE_COMPRESSED)
+	if (t->op.kind == SIM_RESIZE || t->op.kind == SIM_DRAIN || t->op.kind == SIM_WRITE_COMPRESSED ||
+		sim_op_is_bitmap(t->op.kind))
 		return false;
 	c = conn_get(co, t->run, &t->op);
 	if (!c)

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 const char *const sim_role_names[] = {"nothing", "header", "refcount table", "refcount block", "L1 table", "L2 table",
-	"guest data", "compressed data", "snapshot table"};
+	"guest data", "compressed data", "snapshot table", "bitmap directory", "bitmap table", "bitmap data"};
 
 bool sim_raw_problem(struct sim_raw *r, const char *format, ...)
 {
@@ -37,6 +37,8 @@ void sim_raw_init(struct sim_raw *r, uint64_t file_bytes, uint64_t guest_bytes)
 	r->active.tags = sim_alloc(r->guest_room * sizeof(uint64_t));
 	for (unsigned i = 0; i < SIM_SNAPSHOTS; i++)
 		r->snapshot[i].tags = sim_alloc(r->guest_room * sizeof(uint64_t));
+	for (unsigned i = 0; i < SIM_BITMAPS; i++)
+		r->bitmap[i].bits = sim_alloc(r->guest_room);
 }
 
 void sim_raw_fini(struct sim_raw *r)
@@ -50,6 +52,8 @@ void sim_raw_fini(struct sim_raw *r)
 	sim_free(r->active.tags);
 	for (unsigned i = 0; i < SIM_SNAPSHOTS; i++)
 		sim_free(r->snapshot[i].tags);
+	for (unsigned i = 0; i < SIM_BITMAPS; i++)
+		sim_free(r->bitmap[i].bits);
 }
 
 /* ---- header ---- */
@@ -336,5 +340,5 @@ bool sim_raw_check(struct sim_raw *r, const struct sim_image *image)
 	r->active.size = r->header.size;
 	return sim_raw_claim(r, 0, SIM_ROLE_HEADER, 0) && reftable_check(r) &&
 		sim_raw_tree(r, r->header.l1_offset, r->header.l1_entries, &r->active, 0) && snapshots_check(r) &&
-		refcounts_compare(r) && data_compare(r);
+		sim_raw_bitmaps(r) && refcounts_compare(r) && data_compare(r);
 }

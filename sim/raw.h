@@ -11,6 +11,7 @@
 
 #define SIM_SNAPSHOTS 6 /* the most that an image may have here */
 #define SIM_SNAPSHOT_NAME 16
+#define SIM_BITMAPS 3 /* the same; they are called b0, b1, b2 */
 #define SIM_PROBLEM 240
 
 enum sim_role {
@@ -23,6 +24,9 @@ enum sim_role {
 	SIM_ROLE_DATA,
 	SIM_ROLE_COMPRESSED,
 	SIM_ROLE_SNAPSHOTS,
+	SIM_ROLE_BITMAP_DIRECTORY,
+	SIM_ROLE_BITMAP_TABLE,
+	SIM_ROLE_BITMAP_DATA,
 };
 
 struct sim_raw_header {
@@ -37,6 +41,16 @@ struct sim_raw_tree { /* what a guest, or a snapshot's reader, would see */
 	uint64_t size;
 	uint64_t *tags;                                      /* per sector */
 	char name[SIM_SNAPSHOT_NAME], id[SIM_SNAPSHOT_NAME]; /* of a snapshot */
+};
+
+enum { SIM_BITMAP_IN_USE = 1 << 0, SIM_BITMAP_AUTO = 1 << 1 };
+
+struct sim_raw_bitmap {
+	bool found;
+	uint32_t flags;
+	unsigned granularity_bits;
+	uint32_t granules;
+	bool *bits; /* per granule, where it isn't in use */
 };
 
 struct sim_raw {
@@ -55,6 +69,7 @@ struct sim_raw {
 	uint32_t leaks;     /* refcounts that nothing accounts for */
 	uint32_t allocated; /* clusters with a role */
 	struct sim_raw_tree active, snapshot[SIM_SNAPSHOTS];
+	struct sim_raw_bitmap bitmap[SIM_BITMAPS];
 	char problem[SIM_PROBLEM]; /* "": none; else the first one */
 
 	/* its own */

@@ -42,6 +42,8 @@ bool sim_raw_tree(struct sim_raw *r, uint64_t l1, uint32_t entries, struct sim_r
 bool sim_raw_encoded_claim(struct sim_raw *r, uint64_t entry, uint8_t tree);
 const uint64_t *sim_raw_encoded_tags(struct sim_raw *r, uint64_t entry);
 void sim_raw_encoded_fini(struct sim_raw *r);
+/* raw_bitmap.c: claims all that bitmaps take, and reads what those that are valid say. */
+bool sim_raw_bitmaps(struct sim_raw *r);
 
 static inline bool is_extended(const struct sim_raw *r) { return r->header.incompatible & INCOMPATIBLE_EXTENDED; }
 static inline unsigned l2_entry_bytes(const struct sim_raw *r) { return is_extended(r) ? 16 : 8; }

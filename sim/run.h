@@ -6,6 +6,7 @@
 #ifndef CORRAL_SIM_RUN_H
 #define CORRAL_SIM_RUN_H
 
+#include "bitmaps.h"
 #include "config.h"
 #include "model.h"
 #include "snapshot.h"
@@ -50,6 +51,7 @@ struct sim_run {
 	struct sim_disk *disk; /* of the image */
 	struct sim_disk *data; /* of its external data file, or NULL */
 	struct sim_made image, base;
+	struct sim_bitmaps bitmaps;
 	uint64_t *below; /* what the backing file reads as, per sector */
 	struct sim_snapshot snapshots[SIM_SNAPSHOTS];
 	bool sharing; /* see struct sim_raw: since the last time that all was exact */
@@ -104,6 +106,25 @@ void sim_judge_settled(struct sim_world *w, void *arg);
 void sim_judge_cut(struct sim_run *run);
 /* After a clean close: nothing is pending, nothing has leaked. */
 void sim_judge_closed(struct sim_run *run);
+
+/* bitmaps.c */
+void sim_bitmaps_init(struct sim_run *run);
+void sim_bitmaps_fini(struct sim_run *run);
+void sim_bitmaps_change_begin(struct sim_run *run, const struct sim_op *op);
+void sim_bitmaps_change_end(struct sim_run *run, const struct sim_op *op, enum sim_outcome outcome);
+/* The image is about to be opened, resized; was closed: what may be marked in use from now on, what may not. */
+void sim_bitmaps_opening(struct sim_run *run, bool again);
+void sim_bitmaps_resizing(struct sim_run *run);
+void sim_bitmaps_closed(struct sim_run *run);
+void sim_bitmap_op(struct co *co, struct sim_task *t);
+static inline bool sim_op_is_bitmap(enum sim_op_kind kind)
+{
+	return kind >= SIM_BITMAP_ADD && kind <= SIM_BITMAP_MERGE;
+}
+/* Whether those that were found are right; if not, `problem` tells. */
+bool sim_bitmaps_judge(struct sim_run *run);
+/* What was found is what is. */
+void sim_bitmaps_settle(struct sim_run *run);
 
 /* sample.c: keeps the image in disk->found as a file, if it is its turn */
 void sim_sample(struct sim_run *run);

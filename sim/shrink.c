@@ -171,6 +171,12 @@ static void no_slow(struct sim_config *c) { c->latency.slow_in = 0; }
 static void no_gaps(struct sim_config *c) { c->image.gaps_in = 0; }
 static void no_pressure(struct sim_config *c) { c->image.used_until = 0; }
 static void no_snapshots(struct sim_config *c) { c->image.snapshots = 0; }
+static void no_bitmaps(struct sim_config *c)
+{
+	c->bitmaps = false;
+	c->image.bitmaps = 0;
+}
+static void no_names(struct sim_config *c) { c->image.names = 0; }
 static void no_lazy(struct sim_config *c) { c->image.lazy = false; }
 static void no_compressed(struct sim_config *c) { c->image.compressed_in = 0; }
 static void zlib_only(struct sim_config *c) { c->image.compression = SIM_ZLIB; }
@@ -209,9 +215,9 @@ static void no_delays(struct sim_config *c)
 }
 
 static simplify *const simplifications[] = {no_faults, no_harm, no_buggify, no_tail, no_slow, no_gaps, no_pressure,
-	no_snapshots, no_lazy, no_compressed, zlib_only, no_data_file, no_data_device, no_device, small_units,
-	wide_refcounts, version_3, empty, in_order, one_by_one, raw_below, nothing_below, plain_cache, no_nbd,
-	no_delays};
+	no_snapshots, no_bitmaps, no_names, no_lazy, no_compressed, zlib_only, no_data_file, no_data_device, no_device,
+	small_units, wide_refcounts, version_3, empty, in_order, one_by_one, raw_below, nothing_below, plain_cache,
+	no_nbd, no_delays};
 
 static bool shrink_rest(struct sim_config *c)
 {
@@ -307,6 +313,8 @@ static void geometry_print(const struct sim_geometry *g, const char *name)
 			g->compression);
 	if (g->data)
 		printf(",\n\t\t\t.data = (enum sim_data)%d", g->data);
+	if (g->bitmaps || g->names)
+		printf(", .bitmaps = %u, .names = %u", g->bitmaps, g->names);
 	if (g->backing)
 		printf(",\n\t\t\t.backing = \"%s\", .backing_format = \"%s\"", g->backing, g->backing_format);
 	printf("},\n");
@@ -354,6 +362,7 @@ static void host_print(const struct sim_config *c)
 	FIELD(c, fifo);
 	FIELD(c, overlap);
 	FIELD(c, nbd);
+	FIELD(c, bitmaps);
 	FIELD(c, depth);
 	FIELD(c, cuts);
 	FIELD(c, all_cuts);

@@ -371,8 +371,10 @@ void sim_audit(struct co *co, void *arg)
 {
 	struct sim_run *run = arg;
 	struct err err = {0};
-	int rc = sim_image_open(co, run, NULL, &run->node, &err);
+	int rc;
 
+	sim_bitmaps_opening(run, false);
+	rc = sim_image_open(co, run, NULL, &run->node, &err);
 	if (rc && !dead(run))
 		sim_violation("the image can't be opened: %s (%s)", err.text, strerror(-rc));
 	while (run->node && !dead(run) && !qcow2_node_stats(run->node)->leaks_searched)
@@ -382,5 +384,6 @@ void sim_audit(struct co *co, void *arg)
 		return;
 	if (rc)
 		sim_violation("the image can't be closed: %s", strerror(-rc));
+	sim_bitmaps_closed(run);
 	sim_judge_audited(run);
 }

@@ -90,7 +90,7 @@ int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct io
 int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags)
 {
 	struct node_op op;
-	int err = change_begin(co, n, &op, off, len);
+	int err = change_begin(co, n, &op, off, MUTANT(85) ? 0 : len);
 
 	if (err != 0)
 		return err;
@@ -100,7 +100,7 @@ int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigne
 int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
 {
 	struct node_op op;
-	int err = change_begin(co, n, &op, off, len);
+	int err = change_begin(co, n, &op, off, MUTANT(85) ? 0 : len);
 
 	if (err != 0)
 		return err;

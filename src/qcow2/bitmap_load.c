@@ -200,7 +200,10 @@ int qcow2_bitmaps_load(struct co *co, struct qcow2 *q, struct err *err)
 
 /* ---- opening ---- */
 
-/* Whatever says that it follows all changes: it either does, from now on in memory alone, or can't. */
+/*
+ * Whatever says that it follows all changes: it either does, from now on in memory alone, or can't. A mark that is there
+ * already is written anew as well: it may come from somebody whose flush failed, and not be durable.
+ */
 static int mark_in_use(struct co *co, struct qcow2 *q, struct err *err)
 {
 	bool any = false;
@@ -208,28 +211,36 @@ static int mark_in_use(struct co *co, struct qcow2 *q, struct err *err)
 	list_for_each(it, &q->bitmaps->all) {
 		struct qcow2_dirty_bitmap *b = list_entry(it, struct qcow2_dirty_bitmap, link);
 
-		if (!b->enabled || (b->now.flags & QCOW2_BITMAP_IN_USE))
-			continue;
-		b->next.flags |= QCOW2_BITMAP_IN_USE;
-		any = true;
+		if (b->enabled)
+			b->next.flags |= QCOW2_BITMAP_IN_USE;
+		any |= (b->next.flags & QCOW2_BITMAP_IN_USE) != 0;
 	}
-	return any && !MUTANT(83) ? qcow2_bitmaps_switch(co, q, err) : 0;
+	return any && !MUTANT(83) && !MUTANT(86) ? qcow2_bitmaps_switch(co, q, err) : 0;
+}
+
+int qcow2_bitmaps_init(struct qcow2 *q)
+{
+	q->bitmaps = calloc(1, sizeof(*q->bitmaps));
+	if (!q->bitmaps)
+		return -ENOMEM;
+	list_init(&q->bitmaps->all);
+	co_mutex_init(&q->bitmaps->editing);
+	q->bitmaps->memory.limit = QCOW2_BITMAPS_MEMORY;
+	return 0;
 }
 
 int qcow2_bitmaps_open(struct co *co, struct qcow2 *q, struct err *err)
 {
 	int rc;
 
-	q->bitmaps = calloc(1, sizeof(*q->bitmaps));
-	if (!q->bitmaps)
-		return err_set(err, -ENOMEM, "no memory for bitmaps");
-	list_init(&q->bitmaps->all);
-	co_mutex_init(&q->bitmaps->editing);
-	q->bitmaps->memory.limit = QCOW2_BITMAPS_MEMORY;
-	if (!q->options.write || MUTANT(86))
+	if (!q->options.write)
 		return 0;
+	co_mutex_lock(co, &q->bitmaps->editing);
 	rc = qcow2_bitmaps_load(co, q, err);
-	return rc ? rc : mark_in_use(co, q, err);
+	if (!rc)
+		rc = mark_in_use(co, q, err);
+	co_mutex_unlock(&q->bitmaps->editing);
+	return rc;
 }
 
 uint64_t qcow2_bitmaps_autoclear(const struct qcow2 *q)

@@ -106,7 +106,9 @@ static int directory_write(struct co *co, struct qcow2 *q, struct directory *d, 
 	if (d->bytes > QCOW2_MAX_BITMAP_DIRECTORY_BYTES)
 		return err_set(err, -EFBIG, "Not enough space in the bitmap directory");
 	rc = qcow2_alloc_run(co, q, div_round_up(d->bytes, q->cluster_bytes), &d->at.off);
-	if (!rc)
+	if (rc)
+		d->at.off = 0;
+	else
 		rc = directory_put(co, q, d);
 	return rc ? err_set(err, rc, "the bitmap directory can't be written: %s", strerror(-rc)) : 0;
 }
@@ -202,6 +204,7 @@ int qcow2_bitmaps_switch(struct co *co, struct qcow2 *q, struct err *err)
 	}
 	if (MUTANT(84) && !rc)
 		rc = plans_write(co, q, err);
+	q->bitmaps->unsure |= rc != 0;
 	settle(co, q, &old, rc == 0);
 	return rc;
 }

@@ -58,35 +58,6 @@ int qcow2_bitmap_table_walk(struct co *co, struct qcow2 *q, const struct qcow2_b
 	return rc;
 }
 
-/* ---- for the search for leaks ---- */
-
-static int mark_entry(
-	struct co *co ATTR_UNUSED, struct qcow2 *q, uint32_t index ATTR_UNUSED, uint64_t entry, void *arg ATTR_UNUSED)
-{
-	if (!qcow2_bitmap_entry_valid(q, entry))
-		return -EINVAL;
-	if (qcow2_bitmap_entry_host(entry))
-		qcow2_leaks_not(q, qcow2_bitmap_entry_host(entry), q->cluster_bytes);
-	return 0;
-}
-
-int qcow2_bitmaps_mark(struct co *co, struct qcow2 *q)
-{
-	int rc = 0;
-
-	co_mutex_lock(co, &q->bitmaps->editing);
-	qcow2_leaks_not(q, q->header.bitmap_directory.off, q->header.bitmap_directory_bytes);
-	list_for_each(it, &q->bitmaps->all) {
-		const struct qcow2_bitmap_disk *disk = &list_entry(it, struct qcow2_dirty_bitmap, link)->now;
-
-		qcow2_leaks_not(q, disk->table.off, disk->entries * UINT64_C(8));
-		if (!rc)
-			rc = qcow2_bitmap_table_walk(co, q, disk, mark_entry, NULL);
-	}
-	co_mutex_unlock(&q->bitmaps->editing);
-	return rc;
-}
-
 /* ---- freeing ---- */
 
 static uint64_t table_bytes(const struct qcow2 *q, uint32_t entries)
@@ -159,8 +130,9 @@ void qcow2_bitmap_plan_drop(struct co *co, struct qcow2 *q, struct qcow2_dirty_b
 /* The bits behind the end of the disk must be zeros: an entry that says ones is for whole clusters of bits alone. */
 static int plan_entry(struct co *co, struct qcow2 *q, const struct sparse *bits, uint32_t index, uint64_t *entry)
 {
-	uint64_t per = q->cluster_bytes * UINT64_C(8), got;
+	uint64_t per = q->cluster_bytes * UINT64_C(8), host, got;
 	bool zeroed, whole = (index + UINT64_C(1)) * per <= bits->bits;
+	int rc;
 
 	switch (look_at(q, bits, index)) {
 	case ZEROS: return 0;
@@ -172,12 +144,15 @@ static int plan_entry(struct co *co, struct qcow2 *q, const struct sparse *bits,
 		break;
 	default: break;
 	}
-	return qcow2_alloc(co, q, 1, entry, &got, &zeroed);
+	rc = qcow2_alloc(co, q, 1, &host, &got, &zeroed);
+	if (!rc)
+		*entry = host;
+	return rc;
 }
 
 int qcow2_bitmap_plan(struct co *co, struct qcow2 *q, struct qcow2_dirty_bitmap *b, const struct sparse *bits)
 {
-	uint64_t entries = qcow2_bitmap_table_entries(q, bits->bits);
+	uint64_t entries = qcow2_bitmap_table_entries(q, bits->bits), table;
 	int rc = 0;
 
 	if (entries == 0 || entries * q->cluster_bytes > QCOW2_BITMAP_MAX_BYTES)
@@ -191,9 +166,11 @@ int qcow2_bitmap_plan(struct co *co, struct qcow2 *q, struct qcow2_dirty_bitmap 
 	for (uint32_t i = 0; !rc && i < entries; i++)
 		rc = plan_entry(co, q, bits, i, &b->plan[i]);
 	if (!rc)
-		rc = qcow2_alloc_run(co, q, table_bytes(q, b->next.entries) >> q->cluster_bits, &b->next.table.off);
+		rc = qcow2_alloc_run(co, q, table_bytes(q, b->next.entries) >> q->cluster_bits, &table);
 	if (rc)
 		qcow2_bitmap_plan_drop(co, q, b);
+	else
+		b->next.table.off = table;
 	return rc;
 }
 

@@ -27,7 +27,7 @@ void qcow2_bitmaps_changing(struct node *n, uint64_t off, uint64_t len)
 	list_for_each(it, &all->all) {
 		struct qcow2_dirty_bitmap *b = list_entry(it, struct qcow2_dirty_bitmap, link);
 
-		if (b->usable && b->enabled)
+		if (b->usable && b->enabled && !MUTANT(86))
 			note(b, off, len);
 	}
 }

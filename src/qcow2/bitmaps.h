@@ -51,6 +51,7 @@ struct qcow2_bitmaps {
 	struct co_mutex editing; /* before all other locks of the image */
 	struct sparse_budget memory;
 	bool loaded;
+	bool unsure; /* which directory the disk has, after an error: what an older one refers to isn't known any more */
 };
 
 static inline uint64_t qcow2_bitmap_bits(const struct qcow2_dirty_bitmap *b, uint64_t disk_bytes)
@@ -73,9 +74,6 @@ bool qcow2_bitmap_entry_valid(const struct qcow2 *q, uint64_t entry);
 /* Calls fn for each entry of a table on disk; the first result that isn't 0 ends it and is the result. */
 int qcow2_bitmap_table_walk(struct co *co, struct qcow2 *q, const struct qcow2_bitmap_disk *disk,
 	int (*fn)(struct co *co, struct qcow2 *q, uint32_t index, uint64_t entry, void *arg), void *arg) ATTR_MUST_USE;
-
-/* Tells the search for leaks of every cluster that bitmaps take. It waits for an edit that is under way. */
-int qcow2_bitmaps_mark(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 
 /* Takes the references of a table that isn't in force any more, and of its data. */
 void qcow2_bitmap_table_free(struct co *co, struct qcow2 *q, const struct qcow2_bitmap_disk *disk);
@@ -101,6 +99,7 @@ int qcow2_bitmaps_close(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 /* ---- bitmap_load.c ---- */
 
 void qcow2_bitmap_free(struct qcow2_dirty_bitmap *b); /* its memory */
+int qcow2_bitmaps_init(struct qcow2 *q) ATTR_MUST_USE;
 void qcow2_bitmaps_free(struct qcow2 *q);
 struct qcow2_dirty_bitmap *qcow2_bitmaps_find(const struct qcow2 *q, const char *name);
 /* Reads the directory and the content of what is valid, once; the caller holds `editing`. */

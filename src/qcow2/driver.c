@@ -302,9 +302,13 @@ int qcow2_open(
 		return rc;
 	set_geometry(q, file, options);
 	init_lists(q);
-	rc = node_init(&q->node, co_sched_of(co));
-	if (rc)
+	rc = qcow2_bitmaps_init(q);
+	if (!rc)
+		rc = node_init(&q->node, co_sched_of(co));
+	if (rc) {
+		qcow2_bitmaps_free(q);
 		return err_set(err, rc, "no memory for the image");
+	}
 	rc = start(co, q, err);
 	if (rc) {
 		qcow2_leaks_stop(co, q);

@@ -23,7 +23,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "qcow2/engine.h"
+#include "qcow2/bitmaps.h"
 #include "qcow2/snapshot.h"
 
 #define TABLE_PIECE 8192u /* entries of a snapshot's L1 table or a bitmap's table that are read at once */
@@ -185,7 +185,8 @@ static int count_bitmap_cluster(struct co *co, struct search *s, uint64_t offset
 	return offset ? count_run(s, offset, s->q->cluster_bytes) : disturbed(s->q);
 }
 
-static int count_bitmaps(struct co *co, struct search *s)
+/* Nobody changes the directory or a table meanwhile. */
+static int count_bitmaps_locked(struct co *co, struct search *s)
 {
 	struct qcow2 *q = s->q;
 	AUTO_FREE struct qcow2_bitmap *one = malloc(sizeof(*one));
@@ -200,6 +201,17 @@ static int count_bitmaps(struct co *co, struct search *s)
 	if (!rc)
 		rc = count_run(s, q->header.bitmap_directory.off, q->header.bitmap_directory_bytes);
 	return rc ? rc : more;
+}
+
+static int count_bitmaps(struct co *co, struct search *s)
+{
+	struct qcow2_bitmaps *all = s->q->bitmaps;
+	int rc;
+
+	co_mutex_lock(co, &all->editing);
+	rc = all->unsure ? -EIO : count_bitmaps_locked(co, s);
+	co_mutex_unlock(&all->editing);
+	return rc;
 }
 
 static int count_fixed(struct search *s)

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "qcow2/bitmaps.h"
 #include "qcow2/snapshot_ops.h"
 
 struct application {
@@ -96,7 +97,7 @@ static void exchange(struct qcow2 *q, struct application *a, bool fresh)
 	qcow2_header_changed(q);
 }
 
-static int switch_over(struct co *co, struct qcow2 *q, struct application *a, struct err *err)
+static int exchange_tables(struct co *co, struct qcow2 *q, struct application *a, struct err *err)
 {
 	int rc;
 
@@ -112,9 +113,24 @@ static int switch_over(struct co *co, struct qcow2 *q, struct application *a, st
 		return err_set(err, rc, "the header can't be written: %s", strerror(-rc));
 	}
 	q->node.size = q->header.size;
-	if (q->node.ops->changing && q->node.size)
-		q->node.ops->changing(&q->node, 0, q->node.size);
 	return 0;
+}
+
+/* All of the disk changes, and maybe its size. */
+static int switch_over(struct co *co, struct qcow2 *q, struct application *a, struct err *err)
+{
+	int rc = qcow2_bitmaps_resize_begin(co, q, a->size);
+
+	if (rc)
+		err_set(err, rc, "the dirty bitmaps can't follow: %s", strerror(-rc));
+	if (!rc)
+		rc = share_tree(co, q, a, err);
+	if (!rc)
+		rc = exchange_tables(co, q, a, err);
+	qcow2_bitmaps_resize_end(q);
+	if (!rc)
+		qcow2_bitmaps_changing(&q->node, 0, q->node.size);
+	return rc;
 }
 
 static int apply_drained(struct co *co, struct qcow2 *q, struct application *a, struct err *err)
@@ -123,8 +139,6 @@ static int apply_drained(struct co *co, struct qcow2 *q, struct application *a, 
 
 	if (rc)
 		err_set(err, rc, "what was written before can't be flushed: %s", strerror(-rc));
-	if (!rc)
-		rc = share_tree(co, q, a, err);
 	if (!rc)
 		rc = switch_over(co, q, a, err);
 	node_drain_end(&q->node);
