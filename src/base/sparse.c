@@ -5,6 +5,7 @@
  */
 #include "base/sparse.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,8 +106,8 @@ int sparse_resize(struct sparse *s, uint64_t bits)
 		to.chunks[i] = take(s->chunks[i]);
 		to.ones += chunk_ones(&to, i);
 	}
-	for (uint64_t at = last * SPARSE_CHUNK_BITS; (at = sparse_find(s, at, true)) < kept;) {
-		uint64_t end = MIN(sparse_find(s, at, false), kept);
+	for (uint64_t at = last * SPARSE_CHUNK_BITS; (at = sparse_find(s, at, kept, true)) < kept;) {
+		uint64_t end = sparse_find(s, at, kept, false);
 
 		sparse_set(&to, at, end - at);
 		at = end;
@@ -211,11 +212,11 @@ bool sparse_test(const struct sparse *s, uint64_t bit)
 	return word_at(s, align_down(bit, WORD_BITS)) >> bit % WORD_BITS & 1;
 }
 
-uint64_t sparse_find(const struct sparse *s, uint64_t from, bool value)
+uint64_t sparse_find(const struct sparse *s, uint64_t from, uint64_t to, bool value)
 {
 	const struct sparse_chunk *never = value ? NULL : all_ones;
 
-	while (from < s->bits) {
+	while (from < to) {
 		uint64_t word;
 
 		if (s->chunks[from / SPARSE_CHUNK_BITS] == never) {
@@ -225,37 +226,53 @@ uint64_t sparse_find(const struct sparse *s, uint64_t from, bool value)
 		word = word_at(s, align_down(from, WORD_BITS));
 		word = (value ? word : ~word) >> from % WORD_BITS;
 		if (word)
-			return MIN(from + (uint64_t)__builtin_ctzll(word), s->bits);
+			return MIN(from + (uint64_t)__builtin_ctzll(word), to);
 		from = align_down(from, WORD_BITS) + WORD_BITS;
 	}
-	return s->bits;
+	return to;
 }
 
 /* ---- bytes ---- */
 
 void sparse_export(const struct sparse *s, uint64_t first, void *out, size_t bytes)
 {
-	uint8_t *to = out;
+	for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
+		uint64_t bit = first + at * 8, word = bit < s->bits ? htole64(word_at(s, bit)) : 0;
 
-	for (size_t i = 0; i < bytes; i++) {
-		uint64_t bit = first + i * UINT64_C(8);
-
-		to[i] = bit < s->bits ? (uint8_t)(word_at(s, align_down(bit, WORD_BITS)) >> bit % WORD_BITS) : 0;
+		memcpy((char *)out + at, &word, MIN(sizeof(word), bytes - at));
 	}
+}
+
+static void word_add(struct sparse *s, uint64_t bit, uint64_t word)
+{
+	uint64_t i = bit / SPARSE_CHUNK_BITS;
+	struct sparse_chunk *c = s->chunks[i];
+
+	if (c == all_ones)
+		return;
+	if (!c)
+		c = chunk_spread(s, i);
+	if (!c) {
+		chunk_fill(s, i, all_ones);
+		return;
+	}
+	s->ones -= c->ones;
+	word_change(c, bit % SPARSE_CHUNK_BITS / WORD_BITS, word, true);
+	s->ones += c->ones;
+	if (c->ones == chunk_bits(s, i))
+		chunk_fill(s, i, all_ones);
 }
 
 void sparse_import(struct sparse *s, uint64_t first, const void *in, size_t bytes)
 {
-	const uint8_t *from = in;
-	uint64_t run = 0; /* of ones, up to the bit that is looked at */
+	for (size_t at = 0; at < bytes && first + at * 8 < s->bits; at += sizeof(uint64_t)) {
+		uint64_t bit = first + at * 8, word = 0;
 
-	for (uint64_t i = 0; i < bytes * UINT64_C(8) && first + i < s->bits; i++) {
-		if (from[i / 8] >> i % 8 & 1) {
-			run++;
-			continue;
-		}
-		sparse_set(s, first + i - run, run);
-		run = 0;
+		memcpy(&word, (const char *)in + at, MIN(sizeof(word), bytes - at));
+		word = le64toh(word);
+		if (s->bits - bit < WORD_BITS)
+			word &= (UINT64_C(1) << (s->bits - bit)) - 1;
+		if (word)
+			word_add(s, bit, word);
 	}
-	sparse_set(s, first + MIN(bytes * UINT64_C(8), s->bits - MIN(first, s->bits)) - run, run);
 }

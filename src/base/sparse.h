@@ -40,11 +40,11 @@ int sparse_resize(struct sparse *s, uint64_t bits) ATTR_MUST_USE;
 void sparse_set(struct sparse *s, uint64_t first, uint64_t n);
 void sparse_clear(struct sparse *s, uint64_t first, uint64_t n);
 bool sparse_test(const struct sparse *s, uint64_t bit);
-/* The first bit from `from` on that has the value; s->bits if there is none. */
-uint64_t sparse_find(const struct sparse *s, uint64_t from, bool value);
+/* The first bit of [from, to) that has the value; `to` if there is none. */
+uint64_t sparse_find(const struct sparse *s, uint64_t from, uint64_t to, bool value);
 
-/* A piece as bytes, the lowest bit of each first; first is a multiple of 8. Bits beyond the end are zeros in what is exported,
- * and ignored in what is imported, which adds its ones. */
+/* A piece as bytes, the lowest bit of each first; `first` is a multiple of 64. Bits beyond the end are zeros in what is
+ * exported, and ignored in what is imported, which adds its ones. */
 void sparse_export(const struct sparse *s, uint64_t first, void *out, size_t bytes);
 void sparse_import(struct sparse *s, uint64_t first, const void *in, size_t bytes);
 

@@ -252,8 +252,8 @@ int qcow2_bitmap_enable(struct co *co, struct node *n, const char *name, bool en
 /* Granules of one size that are set, in those of another: whatever they touch. */
 static void add_bits(struct sparse *to, unsigned to_bits, const struct sparse *from, unsigned from_bits)
 {
-	for (uint64_t at = 0; (at = sparse_find(from, at, true)) < from->bits;) {
-		uint64_t end = sparse_find(from, at, false);
+	for (uint64_t at = 0; (at = sparse_find(from, at, from->bits, true)) < from->bits;) {
+		uint64_t end = sparse_find(from, at, from->bits, false);
 		uint64_t first = at << from_bits >> to_bits, last = ((end << from_bits) - 1) >> to_bits;
 
 		sparse_set(to, first, MIN(last, to->bits - 1) - first + 1);

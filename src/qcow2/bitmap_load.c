@@ -112,6 +112,29 @@ static int tables_check(const struct qcow2 *q, struct err *err)
 	return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct qcow2_dirty_bitmap *const *)a)->name, (*(struct qcow2_dirty_bitmap *const *)b)->name);
+}
+
+/* Names are unique: of several with the same one none is used. */
+static int names_check(struct qcow2 *q)
+{
+	AUTO_FREE struct qcow2_dirty_bitmap **v =
+		calloc(MAX(q->header.bitmaps, 1u), sizeof(struct qcow2_dirty_bitmap *));
+	size_t n = 0;
+
+	if (!v)
+		return -ENOMEM;
+	list_for_each(it, &q->bitmaps->all)
+		v[n++] = list_entry(it, struct qcow2_dirty_bitmap, link);
+	qsort(v, n, sizeof(struct qcow2_dirty_bitmap *), by_name);
+	for (size_t i = 1; i < n; i++)
+		if (by_name(&v[i - 1], &v[i]) == 0)
+			v[i - 1]->usable = v[i]->usable = false;
+	return 0;
+}
+
 static int directory_read(struct co *co, struct qcow2 *q, struct err *err)
 {
 	struct qcow2_bitmap_walk walk = {.window.file = q->node.file, .header = &q->header};
@@ -121,6 +144,8 @@ static int directory_read(struct co *co, struct qcow2 *q, struct err *err)
 	while (!rc && (more = qcow2_bitmap_next(co, &walk, one, err)) > 0)
 		rc = entry_take(co, q, one);
 	free(walk.window.bytes);
+	if (!rc && more == 0)
+		rc = names_check(q);
 	if (rc)
 		return err_set(err, rc, "the bitmap directory can't be read: %s", strerror(-rc));
 	return more < 0 ? more : tables_check(q, err);

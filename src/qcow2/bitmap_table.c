@@ -103,9 +103,9 @@ static enum { ZEROS, ONES, MIXED } look_at(const struct qcow2 *q, const struct s
 {
 	uint64_t per = q->cluster_bytes * UINT64_C(8), first = index * per, end = MIN(first + per, bits->bits);
 
-	if (sparse_find(bits, first, true) >= end)
+	if (sparse_find(bits, first, end, true) == end)
 		return ZEROS;
-	return sparse_find(bits, first, false) >= end ? ONES : MIXED;
+	return sparse_find(bits, first, end, false) == end ? ONES : MIXED;
 }
 
 static void drop_clusters(struct co *co, struct qcow2 *q, uint64_t host, uint64_t bytes)

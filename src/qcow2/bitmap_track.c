@@ -141,7 +141,7 @@ int qcow2_bitmap_run(
 	struct qcow2 *q = qcow2_of(n);
 	int rc = load_locked(co, q, NULL);
 	const struct qcow2_dirty_bitmap *b;
-	uint64_t bit, end;
+	uint64_t first, last, end;
 
 	if (rc)
 		return rc;
@@ -152,9 +152,10 @@ int qcow2_bitmap_run(
 		return -EUCLEAN;
 	if (len == 0 || off >= n->size || len > n->size - off)
 		return -EINVAL;
-	bit = off >> b->granularity_bits;
-	out->dirty = sparse_test(&b->bits, bit);
-	end = sparse_find(&b->bits, bit, !out->dirty) << b->granularity_bits;
+	first = off >> b->granularity_bits;
+	last = (off + len - 1) >> b->granularity_bits;
+	out->dirty = sparse_test(&b->bits, first);
+	end = sparse_find(&b->bits, first, last + 1, !out->dirty) << b->granularity_bits;
 	out->len = MIN(len, end - off);
 	return 0;
 }

@@ -67,8 +67,9 @@ static void both_compare(const struct both *b)
 
 		while (end < b->bits && b->plain[end] == value)
 			end++;
-		assert_int_equal(sparse_find(&b->s, at, value), at);
-		assert_int_equal(sparse_find(&b->s, at, !value), end);
+		assert_int_equal(sparse_find(&b->s, at, b->bits, value), at);
+		assert_int_equal(sparse_find(&b->s, at, b->bits, !value), end);
+		assert_int_equal(sparse_find(&b->s, at, end, !value), end);
 		at = end;
 	}
 }
@@ -159,8 +160,8 @@ static void test_bytes(void **state)
 		assert_int_equal(bytes[i / 8] >> i % 8 & 1, i < b.bits && b.plain[i]);
 	both_init(&again, b.bits);
 	memset(bytes + b.bits / 8 + 1, 0xff, 4);
-	sparse_import(&again.s, 8, bytes + 1, sizeof(bytes) - 1);
-	memcpy(again.plain + 8, b.plain + 8, b.bits - 8);
+	sparse_import(&again.s, 64, bytes + 8, sizeof(bytes) - 8);
+	memcpy(again.plain + 64, b.plain + 64, b.bits - 64);
 	both_compare(&again);
 	both_fini(&again);
 	both_fini(&b);
@@ -177,8 +178,8 @@ static void test_budget(void **state)
 	assert_int_equal(budget.used, 0);
 	assert_int_equal(sparse_init(&s, 3 * SPARSE_CHUNK_BITS, &budget), 0);
 	sparse_set(&s, SPARSE_CHUNK_BITS + 5, 1);
-	assert_int_equal(sparse_find(&s, 0, true), SPARSE_CHUNK_BITS);
-	assert_int_equal(sparse_find(&s, SPARSE_CHUNK_BITS, false), 2 * SPARSE_CHUNK_BITS);
+	assert_int_equal(sparse_find(&s, 0, s.bits, true), SPARSE_CHUNK_BITS);
+	assert_int_equal(sparse_find(&s, SPARSE_CHUNK_BITS, s.bits, false), 2 * SPARSE_CHUNK_BITS);
 	assert_int_equal(s.ones, SPARSE_CHUNK_BITS);
 	sparse_clear(&s, SPARSE_CHUNK_BITS + 7, 3);
 	assert_int_equal(s.ones, SPARSE_CHUNK_BITS);
