@@ -172,6 +172,7 @@ struct qcow2 {
 	uint64_t next_cluster; /* where the allocator looks first */
 
 	bool header_dirty;
+	bool header_durable;       /* it has been written since the image was opened: rewrite.c */
 	struct co_mutex rewriting; /* the header cluster as a whole: rewrite.c; before every other lock of the image */
 	struct qcow2_cache l2_cache, refcount_cache;
 

@@ -178,13 +178,20 @@ static struct rewrite *rewrite_new(struct node *file, struct qcow2 *q, qcow2_hea
 	return r;
 }
 
-/* First what the last change may have left in between: it must be known which sector lies on disk. */
+/*
+ * It must be known which first sector lies on disk. So first what the last change may have left in between; and, once, the
+ * sector as it was read: an earlier session may have written it whose flush failed, and then no other flush covers it.
+ */
 static int rewrite_locked(struct co *co, struct qcow2 *q, struct rewrite *r, struct err *err)
 {
-	int ret = qcow2_commit(co, q);
+	int ret;
 
+	if (!q->header_durable)
+		qcow2_header_changed(q);
+	ret = qcow2_commit(co, q);
 	if (ret < 0)
 		return err_set(err, ret, "the header can't be written: %s", strerror(-ret));
+	q->header_durable = true;
 	r->now = q->header;
 	return rewrite(co, r, err);
 }
