@@ -34,7 +34,8 @@ struct info {
 	struct image_open image;
 	struct cli_allow allow;
 	bool chain, json;
-	json_t *found; /* array: the layers */
+	json_t *found;  /* array: the layers */
+	struct err err; /* here, since a coroutine's stack is small */
 };
 
 enum { OPT_CHAIN = 256, OPT_ALLOW, OPT_OUTPUT };
@@ -184,10 +185,9 @@ static void print(const struct info *in)
 static int run(struct co *co, void *arg)
 {
 	struct info *in = arg;
-	struct err err = {0};
 
-	if ((in->chain ? all_describe(co, in, &err) : one_describe(co, in, &err)) < 0)
-		return cli_complain("%s", err.text);
+	if ((in->chain ? all_describe(co, in, &in->err) : one_describe(co, in, &in->err)) < 0)
+		return cli_complain("%s", in->err.text);
 	return 0;
 }
 

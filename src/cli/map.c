@@ -36,6 +36,7 @@ struct map {
 	struct cli_allow allow;
 	bool json;
 	uint64_t start, length;
+	struct err err; /* here, since a coroutine's stack is small */
 };
 
 enum { OPT_ALLOW = 256, OPT_DATA_FILE, OPT_OUTPUT, OPT_SNAPSHOT };
@@ -228,12 +229,11 @@ static int map_print(struct co *co, const struct map *m, struct node *n)
 static int run(struct co *co, void *arg)
 {
 	struct map *m = arg;
-	struct err err = {0};
 	struct node *n;
 	int status;
 
-	if (image_open(co, &m->image, &n, &err) < 0)
-		return cli_complain("%s", err.text);
+	if (image_open(co, &m->image, &n, &m->err) < 0)
+		return cli_complain("%s", m->err.text);
 	status = map_print(co, m, n);
 	(void)!node_close(co, n);
 	return status;

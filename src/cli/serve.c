@@ -55,6 +55,7 @@ struct serve {
 	unsigned allows;
 	const char *aio, *pid_file;
 	bool fork_first;
+	struct err err; /* here, since a coroutine's stack is small */
 };
 
 static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
@@ -256,12 +257,11 @@ static int serve_node(struct co *co, struct serve *s, struct node *n, struct err
 static int serve(struct co *co, void *arg)
 {
 	struct serve *s = arg;
-	struct err err = {0};
 	struct node *n;
 
-	if (image_open(co, &s->image, &n, &err) < 0)
-		return complain(&err);
-	int status = serve_node(co, s, n, &err) < 0 ? complain(&err) : 0;
+	if (image_open(co, &s->image, &n, &s->err) < 0)
+		return complain(&s->err);
+	int status = serve_node(co, s, n, &s->err) < 0 ? complain(&s->err) : 0;
 	int r = node_close(co, n);
 
 	if (r < 0) {
