@@ -23,7 +23,7 @@ import csource
 import witness
 
 FRAME_BYTES = 4 << 10
-PATH_BYTES = 32 << 10  # half of a stack: the rest is margin for signal frames and for what isn't seen here
+PATH_BYTES = 40 << 10  # of 64: the rest is margin for signal frames and for what is not seen here
 POINTER_CALLS = 6  # the request's table, then format, filter, filter, file, and the engine below
 ENTRIES = {"qcow2": 1, "filter": 2, "file": 1}  # a format lies over filters and a file, never over a format
 LEAF_BYTES = 2 << 10
