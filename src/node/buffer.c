@@ -70,9 +70,8 @@ static uint64_t size_bytes(unsigned index, size_t bytes)
 	return index < BUFFER_SIZES ? (uint64_t)BUFFER_ALIGN << index : align_up(bytes, BUFFER_ALIGN);
 }
 
-int node_buffer_get(struct co *co, struct node *n, size_t bytes, void **out)
+int node_buffers_get(struct co *co, struct node_buffers *b, size_t bytes, void **out)
 {
-	struct node_buffers *b = n->buffers;
 	unsigned index = size_index(bytes);
 	uint64_t size = size_bytes(index, bytes);
 
@@ -87,9 +86,8 @@ int node_buffer_get(struct co *co, struct node *n, size_t bytes, void **out)
 	return -ENOMEM;
 }
 
-void node_buffer_put(struct node *n, void *buffer, size_t bytes)
+void node_buffers_put(struct node_buffers *b, void *buffer, size_t bytes)
 {
-	struct node_buffers *b = n->buffers;
 	unsigned index = size_index(bytes);
 	uint64_t size = size_bytes(index, bytes);
 
@@ -101,3 +99,10 @@ void node_buffer_put(struct node *n, void *buffer, size_t bytes)
 	}
 	co_sem_release(&b->budget, MIN(size, NODE_BUFFER_BYTES));
 }
+
+int node_buffer_get(struct co *co, struct node *n, size_t bytes, void **out)
+{
+	return node_buffers_get(co, n->buffers, bytes, out);
+}
+
+void node_buffer_put(struct node *n, void *buffer, size_t bytes) { node_buffers_put(n->buffers, buffer, bytes); }

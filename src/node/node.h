@@ -197,6 +197,7 @@ struct node { /* drivers embed it, and fill the first part before node_init */
 	uint32_t cluster;    /* formats: the allocation unit in bytes, which range locks are taken of; else 1 */
 	uint32_t subcluster; /* formats: the unit of the mapping, a part of a cluster; 0 until node_init: a cluster */
 	bool read_only;
+	bool opaque;       /* storage: what it holds doesn't lie as it is, at the same place, in what is below it */
 	bool grows_zeroed; /* storage: space that was never written, and what a resize adds, reads zeros */
 	char name[64];     /* for messages: the tail of the path, or the driver */
 

@@ -30,6 +30,14 @@ static bool reads_zero(const struct node_run *run, bool follow)
 	return run->at.kind == NODE_ZERO;
 }
 
+/* Whether what is found there, as it lies, is what the guest reads. */
+static bool lies_as_it_is(const struct node_run *run)
+{
+	const struct node *data = run->layer->data;
+
+	return run->at.has_host && run->at.kind != NODE_ENCODED && !(data != NULL && data->opaque);
+}
+
 static void describe(const struct node_run *run, bool follow, struct node_status *out)
 {
 	*out = (struct node_status){
@@ -37,7 +45,7 @@ static void describe(const struct node_run *run, bool follow, struct node_status
 		.zero = reads_zero(run, follow),
 		.allocated = run->at.kind != NODE_UNALLOCATED,
 		.depth = run->depth,
-		.has_host = run->at.kind != NODE_ENCODED && run->at.has_host,
+		.has_host = lies_as_it_is(run),
 		.holder = run->layer,
 		.compressed = run->at.compressed,
 	};
