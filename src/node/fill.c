@@ -86,7 +86,7 @@ static uint64_t end_of(const struct node *n, const struct node_reservation *res)
 {
 	uint64_t end = res->guest.off + res->len;
 
-	return n->data != n->file ? MIN(end, n->size) : end;
+	return n->data_apart ? MIN(end, n->size) : end;
 }
 
 int node_fill(struct co *co, struct node *n, const struct node_reservation *res, uint64_t off, struct iov from)

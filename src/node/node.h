@@ -196,6 +196,7 @@ struct node { /* drivers embed it, and fill the first part before node_init */
 	uint32_t mem_align;
 	uint32_t cluster;    /* formats: the allocation unit in bytes, which range locks are taken of; else 1 */
 	uint32_t subcluster; /* formats: the unit of the mapping, a part of a cluster; 0 until node_init: a cluster */
+	bool data_apart; /* formats: what is written to `data` lies in a file of its own, which ends where the disk ends */
 	bool read_only;
 	bool opaque;       /* storage: what it holds doesn't lie as it is, at the same place, in what is below it */
 	bool grows_zeroed; /* storage: space that was never written, and what a resize adds, reads zeros */

@@ -14,9 +14,11 @@
 #include "base/cleanup.h"
 #include "base/math.h"
 #include "qcow2/create_layout.h"
+#include "qcow2/crypt.h"
 #include "qcow2/header.h"
 
 #define COPIED (UINT64_C(1) << 63)
+#define ZERO UINT64_C(1)
 #define ZEROS_BYTES (UINT64_C(1) << 20)
 #define EXTENDED_L2_MIN_CLUSTER_BITS 14
 
@@ -74,6 +76,21 @@ static int combination_check(const struct qcow2_create *how, struct err *err)
 		return err_set(err, -EINVAL,
 			"Backing file and preallocation can only be used at the same time if extended_l2 is on");
 	return 0;
+}
+
+/*
+ * Where nothing was written an encrypted disk reads as what zeros decrypt to; so its preallocated clusters are marked to
+ * read as zeros, which version 2 can't, and which a data file that is to be read alone can't say.
+ */
+static int encryption_check(const struct qcow2_create *how, struct err *err)
+{
+	if (how->version == 2 && how->preallocation != QCOW2_PREALLOCATE_OFF)
+		return err_set(err, -EINVAL,
+			"Preallocation of an encrypted image is only supported with compatibility level 1.1 and above (use "
+			"compat=1.1)");
+	if (how->data_raw)
+		return err_set(err, -EINVAL, "an encrypted image and data-file-raw cannot be used at the same time");
+	return qcow2_luks_check(how->luks, err);
 }
 
 /* ---- writing ---- */
@@ -149,6 +166,7 @@ static int l2_tables_write(struct co *co, struct creation *c)
 {
 	const struct qcow2_create_layout *l = &c->at;
 	uint64_t step = l->l2_entry_bytes / sizeof(be64);
+	uint64_t flags = COPIED | (l->crypto && step == 1 ? ZERO : 0);
 	be64 *entry = c->cluster;
 
 	for (uint64_t i = 0; i < l->l2_tables; i++) {
@@ -157,7 +175,7 @@ static int l2_tables_write(struct co *co, struct creation *c)
 
 		memset(c->cluster, 0, l->cluster_bytes);
 		for (uint64_t j = 0; j < mapped; j++)
-			entry[j * step] = be64_of(COPIED | qcow2_create_data_at(l, first + j) * l->cluster_bytes);
+			entry[j * step] = be64_of(flags | qcow2_create_data_at(l, first + j) * l->cluster_bytes);
 		for (uint64_t j = 0; c->data_raw && step > 1 && j < mapped; j++)
 			entry[j * step + 1] = be64_of(UINT32_MAX);
 		ret = cluster_write(co, c, qcow2_create_l2_at(l, i));
@@ -243,9 +261,7 @@ static int content_write(struct co *co, struct creation *c, const struct qcow2_c
 
 	if (ret == 0)
 		ret = data_make(co, c, how);
-	if (ret == 0)
-		ret = tables_write(co, c);
-	return ret ? ret : node_flush(co, c->file);
+	return ret ? ret : tables_write(co, c);
 }
 
 /* ---- the header ---- */
@@ -260,6 +276,8 @@ static int string_copy(char *to, size_t size, const char *from, const char *what
 	strcpy(to, from);
 	return 0;
 }
+
+static uint64_t crypto_at(const struct qcow2_create_layout *l) { return qcow2_create_crypto_at(l) * l->cluster_bytes; }
 
 static uint64_t incompatible_of(const struct qcow2_create *how)
 {
@@ -287,6 +305,11 @@ static int header_make(
 		.autoclear = how->data_raw ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
 		.compression_type = how->compression_type,
 	};
+	if (how->luks) {
+		h->crypt_method = QCOW2_CRYPT_LUKS;
+		h->crypto.off = crypto_at(l);
+		h->crypto_bytes = qcow2_luks_bytes(how->luks);
+	}
 	ret = string_copy(h->backing_name, sizeof(h->backing_name), how->backing_name, "backing file's name", err);
 	if (ret == 0)
 		ret = string_copy(h->backing_format, sizeof(h->backing_format), how->backing_format,
@@ -306,6 +329,8 @@ static int create_plan(
 		ret = geometry_check(how, err);
 	if (ret == 0)
 		ret = combination_check(how, err);
+	if (ret == 0 && how->luks)
+		ret = encryption_check(how, err);
 	if (ret == 0 && how->size > INT64_MAX)
 		ret = err_set(err, -EFBIG, "the image size must be less than 2^63 bytes");
 	if (ret == 0)
@@ -354,6 +379,13 @@ int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *ho
 	if (!cluster)
 		return err_set(err, -ENOMEM, "no memory for a cluster");
 	ret = content_write(co, &c, how);
+	if (ret == 0 && how->luks) {
+		ret = qcow2_luks_write(co, file, (struct host){crypto_at(&c.at)}, how->luks, err);
+		if (ret < 0)
+			return ret;
+	}
+	if (ret == 0)
+		ret = node_flush(co, file);
 	if (ret == 0)
 		ret = node_write(co, file, 0, IOV_BUF(first, c.at.cluster_bytes), NODE_FUA);
 	if (ret < 0)

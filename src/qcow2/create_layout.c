@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "base/math.h"
+#include "qcow2/crypt.h"
 
 #define MAX_HOST_BYTES (UINT64_C(1) << 56) /* L1 and L2 entries reach no further */
 
@@ -26,7 +27,7 @@ static void count_refcounts(struct qcow2_create_layout *l, uint64_t others)
 
 static void place(struct qcow2_create_layout *l)
 {
-	uint64_t others = 1 + l->l1 + l->l2_tables + l->data;
+	uint64_t others = 1 + l->l1 + l->l2_tables + l->data + l->crypto;
 
 	count_refcounts(l, others);
 	l->reftable_at = 1;
@@ -41,10 +42,10 @@ static void place_with_space(struct qcow2_create_layout *l)
 {
 	l->l1_at = 3;
 	l->more_blocks_at = l->l1_at + l->l1;
-	count_refcounts(l, l->more_blocks_at + l->l2_tables + l->data);
+	count_refcounts(l, l->more_blocks_at + l->l2_tables + l->data + l->crypto);
 	l->reftable_at = l->more_blocks_at + l->blocks - 1;
 	l->prealloc_at = l->reftable_at + l->reftable;
-	l->end = l->prealloc_at + l->data + l->l2_tables - 1;
+	l->end = l->prealloc_at + l->data + l->l2_tables - 1 + l->crypto;
 }
 
 /* A data file that is to be read alone must hold what the guest reads: all of it is mapped. */
@@ -74,6 +75,8 @@ int qcow2_create_layout(const struct qcow2_create *how, struct qcow2_create_layo
 			"The image size is too large for file format 'qcow2' (try using a larger cluster size)");
 	l->l1 = div_round_up(l->l1_entries * 8, l->cluster_bytes);
 	count_preallocated(how, clusters, l);
+	if (how->luks)
+		l->crypto = div_round_up(qcow2_luks_bytes(how->luks), l->cluster_bytes);
 	if (l->space)
 		place_with_space(l);
 	else
@@ -109,6 +112,8 @@ uint64_t qcow2_create_data_at(const struct qcow2_create_layout *l, uint64_t gues
 	return l->prealloc_at + guest_cluster + guest_cluster / l->l2_entries + 1;
 }
 
+uint64_t qcow2_create_crypto_at(const struct qcow2_create_layout *l) { return l->end - l->crypto; }
+
 /*
  * What comes last needn't fill its cluster, as with QEMU: the L1 table of an image without data; and where clusters are
  * mapped in 32 parts, the last one beyond the part in which the disk ends.
@@ -119,7 +124,7 @@ uint64_t qcow2_create_file_bytes(const struct qcow2_create_layout *l)
 
 	if (l->l1 != 0 && l->end == l->more_blocks_at)
 		return l->l1_at * l->cluster_bytes + l->l1_entries * 8;
-	if (l->data == 0 || l->space || l->l2_entry_bytes == 8)
+	if (l->data == 0 || l->crypto != 0 || l->space || l->l2_entry_bytes == 8)
 		return l->end * l->cluster_bytes;
 	last = l->data - 1;
 	return qcow2_create_data_at(l, last) * l->cluster_bytes +

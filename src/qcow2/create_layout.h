@@ -13,6 +13,8 @@
  * L2 table where the refcount table was:
  *
  *   header | L2 table 0 | block 0 | L1 table | other blocks | refcount table | all data | other L2 tables
+ *
+ * The encryption header, if there is one, comes behind all of that.
  */
 #ifndef CORRAL_QCOW2_CREATE_LAYOUT_H
 #define CORRAL_QCOW2_CREATE_LAYOUT_H
@@ -29,6 +31,7 @@ struct qcow2_create_layout { /* counts and places, in clusters, unless the name 
 	uint64_t reftable, blocks, l1; /* how many */
 	uint64_t l2_tables, data;      /* how many are preallocated; data: those in the image's own file */
 	uint64_t mapped;               /* guest clusters that are mapped: `data`, or as many in the data file */
+	uint64_t crypto;               /* of the encryption header */
 	uint64_t reftable_at, l1_at, more_blocks_at, prealloc_at;
 	uint64_t end;
 	bool space; /* the data is to have space: the second order above */
@@ -41,6 +44,7 @@ uint64_t qcow2_create_block_at(const struct qcow2_create_layout *l, uint64_t blo
 uint64_t qcow2_create_l2_at(const struct qcow2_create_layout *l, uint64_t l1_index);
 /* Where the data of a guest cluster lies: in the image, or, if that has none, in the data file. */
 uint64_t qcow2_create_data_at(const struct qcow2_create_layout *l, uint64_t guest_cluster);
+uint64_t qcow2_create_crypto_at(const struct qcow2_create_layout *l); /* of the encryption header, if there is one */
 /* The size of the image's file, bytes. */
 uint64_t qcow2_create_file_bytes(const struct qcow2_create_layout *l);
 

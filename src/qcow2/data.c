@@ -47,7 +47,7 @@ int qcow2_data_check(const struct qcow2_header *h, const struct qcow2_options *o
 /* From here on no write to the disk reaches beyond the data file's end. */
 int qcow2_data_start(struct co *co, struct qcow2 *q, struct err *err)
 {
-	struct node *data = q->node.data;
+	struct node *data = q->options.data_file;
 	int rc = qcow2_has_data_file(q) && q->options.write ? reach(co, data, q->node.size) : 0;
 
 	if (rc)
@@ -135,7 +135,7 @@ int qcow2_data_grow(struct co *co, struct qcow2 *q, uint64_t size)
 		return 0;
 	if (qcow2_data_is_raw(q) && stale && !MUTANT(44))
 		rc = node_zero(co, data, from, stale, NODE_MAY_UNMAP);
-	return rc ? rc : reach(co, data, size);
+	return rc ? rc : reach(co, q->options.data_file, size);
 }
 
 /* The entries of one slice, from guest on. */

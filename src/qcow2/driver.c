@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "qcow2/bitmaps.h"
 #include "qcow2/compress.h"
+#include "qcow2/crypt.h"
 #include "qcow2/engine.h"
 #include "qcow2/snapshot.h"
 
@@ -138,9 +139,9 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 	const struct qcow2_header *h = &q->header;
 	int rc;
 
-	if (h->crypt_method)
-		return err_set(err, -ENOTSUP, "the image is encrypted (%s), which is not supported yet",
-			h->crypt_method == QCOW2_CRYPT_LUKS ? "LUKS" : "AES");
+	if (h->crypt_method == QCOW2_CRYPT_AES)
+		return err_set(
+			err, -ENOTSUP, "the image is encrypted in the legacy way (AES), which is not supported yet");
 	if (!qcow2_codec_known(h->compression_type))
 		return err_set(
 			err, -ENOTSUP, "the image is compressed with zstd, which this program was built without");
@@ -181,6 +182,7 @@ static void set_geometry(struct qcow2 *q, struct node *file, const struct qcow2_
 	q->node.ops = &qcow2_ops;
 	q->node.file = file;
 	q->node.data = o->data_file;
+	q->node.data_apart = o->data_file != NULL;
 	q->node.size = h->size;
 	q->node.align = 1;
 	q->node.mem_align = 1;
@@ -289,6 +291,15 @@ static int read_header(
 	return rc ? err_set(err, rc, "%s: can't read the header: %s", file->name, strerror(-rc)) : 0;
 }
 
+/* Of an image that couldn't be opened: nothing was written, and the data file stays its caller's. */
+static void close_data(struct co *co, struct qcow2 *q)
+{
+	if (!q->encrypted)
+		return;
+	q->node.data->file = NULL;
+	(void)!node_close(co, q->node.data);
+}
+
 int qcow2_open(
 	struct co *co, struct node *file, const struct qcow2_options *options, struct node **out, struct err *err)
 {
@@ -302,11 +313,15 @@ int qcow2_open(
 		return rc;
 	set_geometry(q, file, options);
 	init_lists(q);
+	rc = qcow2_crypt_open(co, q, err);
+	if (rc)
+		return rc;
 	rc = qcow2_bitmaps_init(q);
 	if (!rc)
 		rc = node_init(&q->node, co_sched_of(co));
 	if (rc) {
 		qcow2_bitmaps_free(q);
+		close_data(co, q);
 		return err_set(err, rc, "no memory for the image");
 	}
 	rc = start(co, q, err);
@@ -315,6 +330,7 @@ int qcow2_open(
 		qcow2_keeper_stop(co, q);
 		release_memory(q);
 		node_fini(&q->node);
+		close_data(co, q);
 		return rc;
 	}
 	*out = &take(q)->node;

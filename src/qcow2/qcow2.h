@@ -3,6 +3,7 @@
 #ifndef CORRAL_QCOW2_QCOW2_H
 #define CORRAL_QCOW2_QCOW2_H
 
+#include "crypto/luks.h"
 #include "node/node.h"
 #include "qcow2/header.h"
 
@@ -16,6 +17,9 @@ struct qcow2_options {
 	bool no_discard;               /* freed clusters are kept in the file rather than punched out of it */
 	const char
 		*snapshot; /* the disk as it was in this snapshot (ID or name), read only; needed until open returns */
+	const struct crypto_secret
+		*secret; /* of an encrypted image, or NULL; the caller's, and only needed to open it */
+	bool locked;     /* without a secret an encrypted image may be opened all the same; its data is -ENOKEY then */
 };
 
 /*
@@ -23,7 +27,7 @@ struct qcow2_options {
  * beforehand with qcow2_header_load: the caller opens it under his policy. The backing file is not opened: the caller reads its name with qcow2_node_header, opens it
  * under his policy, and sets node->backing before the first request.
  * -ENOTSUP: a feature that is missing here, by name. -EROFS: dirty or corrupt, or a snapshot, may only be opened read only.
- * -ENOENT: there is no such snapshot.
+ * -ENOENT: there is no such snapshot. -ENOKEY: it is encrypted and no secret was given; -EACCES: the wrong one.
  */
 int qcow2_open(struct co *co, struct node *file, const struct qcow2_options *options, struct node **out,
 	struct err *err) ATTR_MUST_USE;
@@ -55,6 +59,19 @@ enum qcow2_preallocation {
 	QCOW2_PREALLOCATE_FULL,     /* and is written */
 };
 
+struct qcow2_create_luks {
+	struct crypto_spec spec;
+	enum crypto_hash hash; /* of PBKDF2 and the splitter */
+	uint32_t iter_ms;      /* that PBKDF2 is to take here */
+	struct crypto_secret secret;
+};
+/* What QEMU takes where nothing else is said: AES-256 in XTS, plain64, SHA-256, two seconds. */
+#define QCOW2_LUKS_DEFAULT                                                                                             \
+	{                                                                                                              \
+		.spec = {.alg = CRYPTO_AES_256, .mode = CRYPTO_XTS, .ivgen = CRYPTO_PLAIN64}, .hash = CRYPTO_SHA256,   \
+		.iter_ms = 2000                                                                                        \
+	}
+
 struct qcow2_create {
 	uint64_t size;
 	unsigned version; /* 2 or 3 */
@@ -69,6 +86,7 @@ struct qcow2_create {
 	const char *data_name; /* to be recorded as that of the external data file; NULL: data lies in the image */
 	bool data_raw;         /* the data file alone is a raw image of the disk: all is mapped, off is as metadata */
 	struct node *data;     /* with data_name, of qcow2_create: the data file, to be resized; not taken over */
+	const struct qcow2_create_luks *luks; /* NULL: not encrypted */
 };
 
 /* Lays a new image out in file, which must be empty (size 0) and grow; the same layout as qemu-img's. */
@@ -76,6 +94,26 @@ int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *ho
 
 /* Whether such an image can be made, as far as that can be told beforehand. */
 int qcow2_create_check(const struct qcow2_create *how, struct err *err) ATTR_MUST_USE;
+
+/* ---- encryption ---- */
+
+/* The encryption header of an image with crypt_method LUKS; *out isn't trusted further than luks_parse checks it. */
+int qcow2_luks_load(struct co *co, struct node *file, const struct qcow2_header *h, struct luks *out, struct err *err)
+	ATTR_MUST_USE;
+
+struct qcow2_luks_change {               /* of the passphrases */
+	struct crypto_secret unlock;     /* add: one that opens the image now */
+	struct crypto_secret passphrase; /* add: the new one; remove: whatever it opens goes, or bytes is NULL */
+	int slot;         /* 0 to 7; -1: add: the first that is free; remove: those that the passphrase opens */
+	uint32_t iter_ms; /* add: that PBKDF2 is to take here; QEMU's default is 2000 */
+	bool force;       /* add: replace an active slot; remove: the last one too, which makes the data unreadable */
+};
+/* file: the image's file node, opened for writing, so locked against others; not opened as an image. The slot is durable
+ * on return. -EACCES: the passphrase opens nothing. -EEXIST, -ENOSPC, -EPERM: refused without force, explained. */
+int qcow2_luks_add(struct co *co, struct node *file, const struct qcow2_luks_change *how, struct err *err)
+	ATTR_MUST_USE;
+int qcow2_luks_remove(struct co *co, struct node *file, const struct qcow2_luks_change *how, struct err *err)
+	ATTR_MUST_USE;
 
 /* ---- check ---- */
 

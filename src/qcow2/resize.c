@@ -87,7 +87,7 @@ static int write_data(struct co *co, struct qcow2 *q, uint64_t host, const void 
 	int rc = qcow2_has_data_file(q) ? 0 : qcow2_file_reach(co, q, host + bytes);
 
 	if (qcow2_has_data_file(q))
-		bytes = MIN(bytes, data->size - host);
+		bytes = MIN(bytes, q->options.data_file->size - host);
 	return rc ? rc : node_write(co, data, host, IOV_BUF((void *)from, bytes), 0);
 }
 

@@ -91,6 +91,7 @@ static int reserve_fresh(
 	uint64_t unit = q->node.subcluster, got = 0;
 	int rc = take_clusters(co, q, cluster, div_round_up(to, q->subclusters), &got, out);
 
+	out->zeroed &= !q->encrypted || MUTANT(89);
 	out->guest.off = cluster + from * unit;
 	out->host.off += from * unit;
 	out->len = (MIN(to, got * q->subclusters) - from) * unit;

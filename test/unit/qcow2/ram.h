@@ -14,6 +14,7 @@
 struct ram {
 	struct node node; /* first */
 	uint8_t *data;
+	uint8_t *durable;  /* NULL, or what was there at the last flush; as large as data */
 	unsigned requests; /* reads, writes, flushes and resizes so far */
 	unsigned fail_at;  /* the number of the one that fails; 0: none */
 	unsigned flushes;
@@ -57,6 +58,8 @@ static inline int ram_flush(struct co *co, struct node *n)
 	if (ram_fails(n))
 		return -EIO;
 	ram_of(n)->flushes++;
+	if (ram_of(n)->durable)
+		memcpy(ram_of(n)->durable, ram_of(n)->data, n->size);
 	return 0;
 }
 
@@ -82,6 +85,7 @@ static inline int ram_close(struct co *co, struct node *n)
 	(void)co;
 	node_fini(n);
 	free(ram_of(n)->data);
+	free(ram_of(n)->durable);
 	free(ram_of(n));
 	return 0;
 }

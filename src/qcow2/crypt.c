@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening an encrypted image. With LUKS the guest's data goes through a node (filter/crypt.c) that lies between the image
+ * and its file, or its data file, and encrypts by the sector's number in the file; metadata goes to the file as it is. So whatever the engine
+ * does with a cluster's data, copy-on-write, resize, is encrypted by the place where it is put, and space that the file
+ * knows to be zero is not known to read as zeros (write.c).
+ * Source: docs/interop/qcow2.rst, "Full disk encryption header pointer" and "Data encryption".
+ */
+#include "qcow2/crypt.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "filter/crypt.h"
+
+static int unlock(
+	struct co *co, struct qcow2 *q, const struct luks *l, uint8_t key[CRYPTO_MOST_KEY_BYTES], struct err *err)
+{
+	const struct crypto_secret *secret = q->options.secret;
+	int rc = crypto_spec_check(&l->spec, err);
+
+	if (rc < 0)
+		return rc;
+	if (!secret)
+		return err_set(err, -ENOKEY,
+			"the image is encrypted (LUKS), and Parameter 'encrypt.key-secret' is required for cipher: name its "
+			"passphrase with --object secret,id=ID,file=FILE --key-secret ID");
+	return qcow2_luks_unlock(co, q->node.file, &q->header, l, *secret, key, err);
+}
+
+static int luks_open(struct co *co, struct qcow2 *q, const struct luks *l, struct err *err)
+{
+	struct node *apart = q->options.data_file;
+	bool locked = q->options.locked && !q->options.secret;
+	uint8_t key[CRYPTO_MOST_KEY_BYTES];
+	int rc = locked ? 0 : unlock(co, q, l, key, err);
+
+	if (rc < 0)
+		return rc;
+	rc = crypt_open(co, apart ? apart : q->node.file, apart != NULL, &l->spec, locked ? NULL : key, &q->node.data);
+	crypto_wipe(key, sizeof(key));
+	return rc < 0 ? err_set(err, rc, "the cipher can't be set up: %s", strerror(-rc)) : 0;
+}
+
+int qcow2_crypt_open(struct co *co, struct qcow2 *q, struct err *err)
+{
+	AUTO_FREE struct luks *l = NULL;
+	int rc;
+
+	if (q->header.crypt_method == QCOW2_CRYPT_NONE) {
+		q->options.secret = NULL;
+		return 0;
+	}
+	l = malloc(sizeof(*l));
+	if (!l)
+		return err_set(err, -ENOMEM, "no memory for the encryption header");
+	rc = qcow2_luks_load(co, q->node.file, &q->header, l, err);
+	if (rc == 0)
+		rc = luks_open(co, q, l, err);
+	q->options.secret = NULL;
+	q->encrypted = rc == 0;
+	return rc;
+}
