@@ -71,7 +71,7 @@ struct chain {
 	const struct image_open *how;
 	struct node *top, *bottom;
 	struct identity seen[2 * NODE_MAX_DEPTH]; /* of each file: an image may have its data in another one */
-	unsigned files, layers;
+	unsigned files, layers, encrypted;
 };
 
 static int identity_add(struct chain *chain, const struct node *file, struct err *err)
@@ -192,6 +192,11 @@ static int data_open(struct co *co, struct chain *chain, const struct layer *lay
 	return ret;
 }
 
+static const struct crypto_secret *secret_of(const struct image_open *how, unsigned encrypted)
+{
+	return how->secrets_n > 0 ? &how->secrets[MIN(encrypted, how->secrets_n - 1)] : NULL;
+}
+
 static int format_open(struct co *co, struct chain *chain, const struct layer *layer, struct node *file,
 	struct node **out, struct err *err)
 {
@@ -209,8 +214,11 @@ static int format_open(struct co *co, struct chain *chain, const struct layer *l
 	}
 	options.write = chain->how->write && top;
 	ret = data_open(co, chain, layer, file, top, &options.data_file, err);
+	options.secret = secret_of(chain->how, chain->encrypted);
 	if (ret == 0)
 		ret = qcow2_open(co, file, &options, out, err);
+	if (ret == 0)
+		chain->encrypted += qcow2_node_header(*out)->crypt_method != QCOW2_CRYPT_NONE;
 	if (ret < 0)
 		(void)!node_close(co, options.data_file);
 	return ret;

@@ -31,7 +31,10 @@ struct image_open {
 	bool allow_all;  /* any path: for the tools that qemu-img's users expect */
 	const char
 		*data_file; /* the image's external data file; NULL: the one that its header names, within the policy */
-	struct qcow2_options qcow2;
+	/* Of encrypted layers, from the top on; the last one is of all that are left. NULL: none */
+	const struct crypto_secret *secrets;
+	unsigned secrets_n;
+	struct qcow2_options qcow2; /* but for its secret */
 	struct node *(*wrap)(
 		struct co *co, struct node *file, void *arg); /* NULL, or put a filter over each file node; tests */
 	void *wrap_arg;

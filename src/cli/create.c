@@ -167,6 +167,7 @@ static const char *on_off(bool it) { return it ? "on" : "off"; }
 static void formatting_print(const struct create *c)
 {
 	printf("Formatting '%s', fmt=%s", c->path, c->format);
+	create_encrypt_print(&c->encrypt);
 	if (!c->raw)
 		printf(" cluster_size=%" PRIu64 " extended_l2=%s", c->cluster_bytes, on_off(c->how.extended_l2));
 	if (!c->raw && c->preallocation)

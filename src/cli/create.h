@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "cli/create_encrypt.h"
 #include "qcow2/qcow2.h"
 
 struct create {
@@ -15,6 +16,8 @@ struct create {
 	char *data_file, *compression;                           /* the same */
 	bool raw, unsafe, quiet, has_size, has_data_raw;
 	uint64_t size, cluster_bytes, refcount_bits;
+	struct cli_secrets secrets;
+	struct create_encrypt encrypt;
 	struct qcow2_create how; /* all of it but the size; its strings are those above */
 };
 

@@ -36,16 +36,25 @@ static const char help[] =
 	"        data_file=FILE         the disk's data lies in FILE, which is emptied; a relative path is relative to the\n"
 	"                               new image\n"
 	"        data_file_raw=on|off   FILE alone is a raw image of the disk, at any time (default off)\n"
+	"        encrypt.format=luks    the disk is encrypted, and\n"
+	"        encrypt.key-secret=ID  opened with the secret of that name; further (default):\n"
+	"        encrypt.cipher-alg     aes-128, -192, -256 (this), serpent-, twofish- of these sizes, cast5-128\n"
+	"        encrypt.cipher-mode    xts (default), cbc, ctr, ecb\n"
+	"        encrypt.ivgen-alg      plain64 (default), plain, essiv with encrypt.ivgen-hash-alg (sha256)\n"
+	"        encrypt.hash-alg       sha256 (default), sha1, sha224, sha384, sha512, ripemd160, md5\n"
+	"        encrypt.iter-time=MS   that a guess at the passphrase is to cost (default 2000)\n"
 	"        backing_file=FILE      the same as -b\n"
-	"        backing_fmt=FORMAT     the same as -F\n"
-	"  -h, --help                   print this\n"
+	"        backing_fmt=FORMAT     the same as -F\n" CLI_SECRET_HELP "  -h, --help                   print this\n"
 	"\n"
 	"Examples:\n"
 	"  corral create vm1.qcow2 20G\n"
 	"  corral create -b base.qcow2 -F qcow2 vm2.qcow2\n"
+	"  corral create --object secret,id=k,file=pass -o encrypt.format=luks,encrypt.key-secret=k safe.qcow2 20G\n"
 	"  corral create -o cluster_size=2M,preallocation=metadata fast.qcow2 100G\n";
 
 /* ---- the command line ---- */
+
+enum { OPT_OBJECT = 256 };
 
 static const struct option long_options[] = {
 	{"format", required_argument, NULL, 'f'},
@@ -54,6 +63,7 @@ static const struct option long_options[] = {
 	{"unsafe", no_argument, NULL, 'u'},
 	{"quiet", no_argument, NULL, 'q'},
 	{"options", required_argument, NULL, 'o'},
+	{"object", required_argument, NULL, OPT_OBJECT},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
@@ -112,7 +122,10 @@ static int set_data_option(struct create *c, const char *name, const char *value
 static int set_option(void *arg, const char *name, const char *value)
 {
 	struct create *c = arg;
+	int ret = create_encrypt_set(&c->encrypt, name, value);
 
+	if (ret <= 0)
+		return ret;
 	if (strcmp(name, "size") == 0)
 		return set_size(c, value);
 	if (strcmp(name, "cluster_size") == 0)
@@ -147,6 +160,7 @@ static int parse_one(struct create *c, int option, const char *culprit)
 	case 'u': c->unsafe = true; return 0;
 	case 'q': c->quiet = true; return 0;
 	case 'o': return cli_options_parse(optarg, set_option, c);
+	case OPT_OBJECT: return cli_secret_add(&c->secrets, "create", optarg);
 	case ':': return cli_usage("create", "an argument is missing after '%s'", culprit);
 	default: return cli_usage("create", "unknown option '%s'", culprit);
 	}
@@ -268,6 +282,10 @@ static int take_all(struct create *c)
 		ret = backing_take(c);
 	if (ret == 0)
 		ret = data_take(c);
+	if (ret == 0)
+		ret = create_encrypt_take(&c->encrypt, &c->secrets, &c->how.luks);
+	if (ret == 0 && c->raw && c->how.luks)
+		ret = cli_usage("create", "Encryption not supported for file format 'raw'");
 	if (ret == 0 && !c->has_size && (!c->how.backing_name || c->unsafe))
 		ret = cli_usage("create", "Image creation needs a size parameter");
 	return ret;
@@ -281,6 +299,8 @@ void create_free(struct create *c)
 	free(c->preallocation);
 	free(c->data_file);
 	free(c->compression);
+	create_encrypt_fini(&c->encrypt);
+	cli_secrets_fini(&c->secrets);
 }
 
 int create_parse(struct create *c, int argc, char **argv)

@@ -114,13 +114,12 @@ static int specific_add(struct co *co, json_t *image, struct node *file, const s
 	}
 	json_object_set_new(data, "refcount-bits", json_integer(1 << h->refcount_order));
 	data_file_add(data, h);
+	if (ret == 0)
+		ret = describe_encryption(co, data, file, h, err);
 	if (h->version >= 3) {
 		json_object_set_new(data, "corrupt", json_boolean(h->incompatible & QCOW2_INCOMPAT_CORRUPT));
 		json_object_set_new(data, "extended-l2", json_boolean(h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2));
 	}
-	if (h->crypt_method != QCOW2_CRYPT_NONE)
-		json_object_set_new(data, "encrypt",
-			json_pack("{s:s}", "format", h->crypt_method == QCOW2_CRYPT_AES ? "aes" : "luks"));
 	return ret;
 }
 

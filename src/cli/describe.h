@@ -18,6 +18,9 @@ json_t *describe_image(struct co *co, const char *filename, struct node *file, u
 int describe_snapshots(struct co *co, struct node *file, const struct qcow2_header *h, json_t **out, struct err *err)
 	ATTR_MUST_USE;
 void describe_snapshots_print(const json_t *snapshots);
+/* describe_luks.c: adds what is known of an image's encryption, if it is encrypted, to `data`. */
+int describe_encryption(struct co *co, json_t *data, struct node *file, const struct qcow2_header *h, struct err *err)
+	ATTR_MUST_USE;
 /* As qemu-img info prints it. */
 void describe_print(const json_t *image);
 

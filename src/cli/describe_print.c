@@ -94,7 +94,7 @@ static void branch_print(const json_t *value, int depth)
 	}
 }
 
-/* The objects here are two levels deep at most: they were made by describe.c, nothing of their shape comes from outside. */
+/* The objects here are four levels deep at most: they were made by describe.c, nothing of their shape comes from outside. */
 static void tree_print(const json_t *value, int depth)
 {
 	const json_t *child;

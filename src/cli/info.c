@@ -80,6 +80,7 @@ static int parse(struct info *in, int argc, char **argv)
 	if (optind + 1 != argc)
 		return cli_usage("info", optind == argc ? "which image?" : "one image at a time");
 	in->image.path = argv[optind];
+	in->image.qcow2.locked = true;
 	cli_allow_use(&in->allow, &in->image);
 	return 0;
 }

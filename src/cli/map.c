@@ -92,6 +92,7 @@ static int parse(struct map *m, int argc, char **argv)
 	if (optind + 1 != argc)
 		return cli_usage("map", optind == argc ? "which image?" : "one image at a time");
 	m->image.path = argv[optind];
+	m->image.qcow2.locked = true;
 	cli_allow_use(&m->allow, &m->image);
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "api/image.h"
 #include "base/cleanup.h"
 #include "cli/background.h"
+#include "cli/secret.h"
 #include "export/export.h"
 
 static const char help[] =
@@ -33,7 +34,7 @@ static const char help[] =
 	"      --data-file FILE         the image's external data file (default: the one that the image names)\n"
 	"      --aio ENGINE         uring, threads, or auto (default; or what CORRAL_AIO says)\n"
 	"      --allow DIR          backing and data files may also lie in DIR; may be given more than once\n"
-	"      --allow none         open no backing and no data file that a header names, not even one beside the image\n"
+	"      --allow none         open no backing and no data file that a header names, not even one beside the image\n" CLI_KEY_SECRET_HELP
 	"      --fork               go into the background when ready\n"
 	"      --pid-file FILE      write the process id to FILE when ready, remove it at the end\n"
 	"  -h, --help               print this\n"
@@ -50,6 +51,7 @@ static const char help[] =
 struct serve {
 	struct image_open image;
 	struct nbd_options nbd;
+	struct cli_secrets secrets;
 	struct background background;
 	const char *allow[SERVE_ALLOWS + 1];
 	unsigned allows;
@@ -62,7 +64,19 @@ static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
 /* ---- the command line ---- */
 
-enum { OPT_NBD = 256, OPT_CACHE, OPT_DATA_FILE, OPT_DISCARD, OPT_AIO, OPT_ALLOW, OPT_FORK, OPT_PID_FILE, OPT_SNAPSHOT };
+enum {
+	OPT_NBD = 256,
+	OPT_CACHE,
+	OPT_DATA_FILE,
+	OPT_DISCARD,
+	OPT_AIO,
+	OPT_ALLOW,
+	OPT_FORK,
+	OPT_PID_FILE,
+	OPT_SNAPSHOT,
+	OPT_OBJECT,
+	OPT_KEY_SECRET
+};
 
 static const struct option long_options[] = {
 	{"nbd", required_argument, NULL, OPT_NBD},
@@ -78,6 +92,8 @@ static const struct option long_options[] = {
 	{"allow", required_argument, NULL, OPT_ALLOW},
 	{"fork", no_argument, NULL, OPT_FORK},
 	{"pid-file", required_argument, NULL, OPT_PID_FILE},
+	{"object", required_argument, NULL, OPT_OBJECT},
+	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
@@ -137,6 +153,8 @@ static int parse_one(struct serve *s, int option, const char *culprit)
 	case OPT_ALLOW: return parse_allow(s, optarg);
 	case OPT_FORK: s->fork_first = true; return 0;
 	case OPT_PID_FILE: s->pid_file = optarg; return 0;
+	case OPT_OBJECT: return cli_secret_add(&s->secrets, "serve", optarg);
+	case OPT_KEY_SECRET: return cli_secret_key(&s->secrets, "serve", optarg);
 	case ':': return usage("an argument is missing after", culprit);
 	default: return usage("unknown option", culprit);
 	}
@@ -155,7 +173,7 @@ static int parse_finish(struct serve *s, int argc, char **argv)
 	s->image.path = argv[optind];
 	s->image.write = !s->nbd.read_only;
 	s->image.allow = s->allow;
-	return 0;
+	return cli_secret_use(&s->secrets, "serve", &s->image);
 }
 
 /* 0; 1: help was printed; or negative. */
@@ -261,6 +279,7 @@ static int serve(struct co *co, void *arg)
 
 	if (image_open(co, &s->image, &n, &s->err) < 0)
 		return complain(&s->err);
+	cli_secrets_fini(&s->secrets);
 	int status = serve_node(co, s, n, &s->err) < 0 ? complain(&s->err) : 0;
 	int r = node_close(co, n);
 
@@ -271,18 +290,15 @@ static int serve(struct co *co, void *arg)
 	return status;
 }
 
-int cmd_serve(int argc, char **argv)
+static int serve_begin(struct serve *s)
 {
-	struct serve s = {0};
 	struct err err = {0};
 	enum io_engine engine;
-	int r = parse(&s, argc, argv);
+	int r;
 
-	if (r != 0)
-		return r > 0 ? 0 : 1;
-	if (cli_engine(s.aio, &engine) < 0)
+	if (cli_engine(s->aio, &engine) < 0)
 		return 1;
-	if (background_begin(&s.background, s.fork_first, s.pid_file, &err) < 0)
+	if (background_begin(&s->background, s->fork_first, s->pid_file, &err) < 0)
 		return complain(&err);
 	r = io_signals_take(end_signals, ARRAY_ENTRIES(end_signals));
 	if (r < 0) {
@@ -291,8 +307,18 @@ int cmd_serve(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN); /* nobody may be left to read the line */
 
-	int status = cli_in_coroutine(engine, serve, &s);
+	int status = cli_in_coroutine(engine, serve, s);
 
-	background_end(&s.background);
+	background_end(&s->background);
+	return status;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+	struct serve s = {0};
+	int r = parse(&s, argc, argv);
+	int status = r == 0 ? serve_begin(&s) : r < 0;
+
+	cli_secrets_fini(&s.secrets);
 	return status;
 }

@@ -31,7 +31,7 @@ SPAWN = re.compile(r"co_main|cli_in_coroutine|\w+_spawn")  # what they are given
 LOOP = "co_sched_run"  # what leads to it runs on no coroutine's stack
 
 RECURSION = {  # function: why its depth is bounded
-    "tree_print": "what it prints was made by describe.c, two levels deep",
+    "tree_print": "what it prints was made by describe.c, four levels deep",
 }
 
 NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^\\"]+\\n([^\\"]+):\d+:\d+\\n(\d+) bytes \(([^)]*)\)')
