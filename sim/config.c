@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "crypt.h"
 #include "memory.h"
 
 static const char *const op_names[SIM_OP_KINDS] = {"read", "write", "write-fua", "write-compressed", "flush", "zero",
@@ -123,6 +124,22 @@ static void draw_image(struct sim_config *c, struct sim_rng *r)
 	c->device =
 		sim_one_in(r, 10) && !c->image.extended; /* which has few clusters: quarantine alone would fill it */
 	c->file_bytes = UINT64_C(4) << (c->image.extended ? 22 : 20);
+}
+
+/* In few seeds: what it shows, these show. */
+static void draw_encryption(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 20);
+	if (!sim_crypt_available() || !sim_one_in(&r, 8))
+		return;
+	c->image.encrypted = c->image.data != SIM_DATA_RAW && coin(&r);
+	c->base.encrypted = c->below == SIM_BELOW_QCOW2 && (!c->image.encrypted || coin(&r));
+	if (c->image.encrypted) /* nobody makes both */
+		c->image.compressed_in = 0;
+	if (c->base.encrypted)
+		c->base.compressed_in = 0;
 }
 
 /* ---- the host ---- */
@@ -340,6 +357,7 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 	*c = (struct sim_config){.seed = seed, .schedule = seed};
 	sim_rng_init(&r, seed, 0);
 	draw_image(c, &r);
+	draw_encryption(c);
 	draw_host(c, &r);
 	c->overlap = coin(&r);
 	if (overlap != SIM_OVERLAP_AUTO)
@@ -404,6 +422,7 @@ void sim_config_tell(const struct sim_config *c)
 		g->version, 1u << g->cluster_bits, 1u << g->refcount_order, g->guest_bytes, fills[g->fill],
 		g->snapshots, belows[c->below]);
 	tell_if(g->lazy, "lazy");
+	tell_if(g->encrypted, "encrypted");
 	tell_if(g->extended, "extended");
 	tell_if(g->compressed_in, g->compression ? "zstd" : "zlib");
 	tell_if(g->data == SIM_DATA_FILE, "data file");

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #include "base/math.h"
+#include "crypt.h"
 #include "memory.h"
 
 /* ---- versions ---- */
@@ -67,7 +68,19 @@ uint64_t sim_version_content(const struct sim_disk *d, uint32_t version)
 	return h;
 }
 
-static uint32_t version_of(struct sim_disk *d, const uint8_t *sector, uint32_t write)
+/* Done once for each version, so that power cuts can be judged as fast as ever. A stamp that is read there as it is was
+ * not encrypted: to the guest it is garbage, and so is space that was never written. */
+static uint64_t clear_of(const struct sim_disk *d, uint64_t tag, uint32_t number, const uint8_t *sector)
+{
+	uint8_t clear[SIM_SECTOR];
+
+	if (!d->encrypted || tag != SIM_TAG_OTHER)
+		return SIM_TAG_OTHER;
+	sim_decrypt(number, sector, clear);
+	return sim_stamp_get(clear);
+}
+
+static uint32_t version_of(struct sim_disk *d, uint32_t number, const uint8_t *sector, uint32_t write)
 {
 	uint32_t v = version_new(d);
 	uint8_t *bytes = NULL;
@@ -77,7 +90,8 @@ static uint32_t version_of(struct sim_disk *d, const uint8_t *sector, uint32_t w
 		bytes = d->spare_count ? d->spare[--d->spare_count] : sim_alloc(SIM_SECTOR + sizeof(uint64_t));
 		bytes_set(bytes, sector);
 	}
-	d->versions[v] = (struct sim_version){.tag = tag, .bytes = bytes, .write = write};
+	d->versions[v] = (struct sim_version){
+		.tag = tag, .clear = clear_of(d, tag, number, sector), .bytes = bytes, .write = write};
 	return v;
 }
 
@@ -176,11 +190,12 @@ void sim_disk_init(struct sim_disk *d, uint64_t bytes, uint32_t unit_bytes, bool
 	d->versions_room = d->writes_room = 1024;
 	d->versions = sim_alloc(d->versions_room * sizeof(*d->versions));
 	d->writes = sim_alloc(d->writes_room * sizeof(*d->writes));
+	d->versions[0].clear = SIM_TAG_OTHER;
 	d->found = (struct sim_image){.disk = d, .version = sim_alloc(d->sectors * sizeof(uint32_t)), .size = d->size};
 	for (uint32_t s = 0; device && s < d->sectors; s++) {
 		uint32_t v = version_new(d);
 
-		d->versions[v] = (struct sim_version){.tag = sim_tag_garbage(s)};
+		d->versions[v] = (struct sim_version){.tag = sim_tag_garbage(s), .clear = SIM_TAG_OTHER};
 		d->newest[s] = d->durable[s] = d->found.version[s] = v;
 	}
 }
@@ -204,7 +219,7 @@ void sim_disk_fini(struct sim_disk *d)
 
 static void sector_load(struct sim_disk *d, uint32_t sector, const uint8_t *bytes)
 {
-	uint32_t v = version_of(d, bytes, 0);
+	uint32_t v = version_of(d, sector, bytes, 0);
 
 	assert(d->newest[sector] == d->durable[sector]);
 	sim_version_drop(d, d->durable[sector]);
@@ -314,7 +329,7 @@ uint32_t sim_disk_write(struct sim_disk *d, uint64_t off, const struct iovec *v,
 		uint32_t s = d->writes[write].first + i;
 		uint32_t base = d->newest[s];
 
-		chain_push(d, s, version_of(d, sector_patch(d, s, base, &g, off, off + len, bytes), write));
+		chain_push(d, s, version_of(d, s, sector_patch(d, s, base, &g, off, off + len, bytes), write));
 	}
 	size_change(d, off + len, write, false);
 	return write;
@@ -345,7 +360,7 @@ static void sectors_zero(struct sim_disk *d, uint32_t write)
 
 	for (uint32_t s = w.first; s < w.first + w.sectors; s++) {
 		if (d->newest[s] != 0)
-			chain_push(d, s, version_of(d, zeros, write));
+			chain_push(d, s, version_of(d, s, zeros, write));
 	}
 }
 

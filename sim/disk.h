@@ -26,6 +26,7 @@
 /* A write of zeros over space that was never written is the version 0 of a file; a device has a garbage version each. */
 struct sim_version {
 	uint64_t tag;
+	uint64_t clear; /* of an encrypted disk: the tag of what is there when it is decrypted */
 	uint8_t *bytes; /* only where tag is SIM_TAG_OTHER; and a hash of them, see sim_version_content */
 	uint32_t older; /* 0: this is the durable one, or 0 is */
 	uint32_t write; /* which write made it; 0: it was there before */
@@ -53,6 +54,7 @@ struct sim_disk {
 	uint32_t sectors;       /* the most that it may have */
 	uint32_t unit_sectors;  /* what a power cut can't tear: 1, or 8 for a disk of 4096-byte sectors */
 	bool device;            /* a block device: fixed size, garbage where it was never written */
+	bool encrypted;         /* what the guest writes is: set before there is anything */
 	uint32_t *newest;       /* of each sector: its newest version */
 	uint32_t *durable;      /* of each sector: the last version of its chain */
 	uint64_t durable_size;  /* of the file, bytes */

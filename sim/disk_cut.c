@@ -56,7 +56,7 @@ static uint32_t chain_older(const struct cut *c, uint32_t sector, uint64_t hash)
 	return chain_at(c->d, sector, 1 + (uint32_t)(hash >> 8) % chain_length(c->d, sector));
 }
 
-static bool is_data(uint64_t tag) { return tag != SIM_TAG_OTHER; }
+static bool is_data(const struct sim_version *v) { return v->tag != SIM_TAG_OTHER || v->clear != SIM_TAG_OTHER; }
 
 static bool version_is_kept(const struct cut *c, enum sim_cut how, uint32_t version)
 {
@@ -67,8 +67,8 @@ static bool version_is_kept(const struct cut *c, enum sim_cut how, uint32_t vers
 	case SIM_CUT_WRITES: return cut_hash(c, UINT64_C(1) << 40 | v->write) & 1;
 	case SIM_CUT_EARLY: return v->write <= c->moment;
 	case SIM_CUT_LATE: return v->write >= c->moment;
-	case SIM_CUT_DATA: return is_data(v->tag);
-	case SIM_CUT_METADATA: return !is_data(v->tag);
+	case SIM_CUT_DATA: return is_data(v);
+	case SIM_CUT_METADATA: return !is_data(v);
 	default: abort();
 	}
 }

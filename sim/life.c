@@ -12,6 +12,7 @@
 #include "base/math.h"
 #include "base/mutant.h"
 #include "file/file.h"
+#include "crypt.h"
 #include "memory.h"
 #include "nbd.h"
 
@@ -77,12 +78,12 @@ static void op_read(struct co *co, struct sim_task *t)
 	sim_model_read_end(&run->model, start);
 }
 
-/* The disk may have got another size than the one that was drawn. */
+/* The disk may have got another size than the one that was drawn; and what is encrypted isn't compressed. */
 static int write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from)
 {
 	bool whole = is_aligned(off, n->cluster) && (is_aligned(from.len, n->cluster) || off + from.len == n->size);
 
-	return whole ? node_write_compressed(co, n, off, from) : node_write(co, n, off, from, 0);
+	return whole && n->data == n->file ? node_write_compressed(co, n, off, from) : node_write(co, n, off, from, 0);
 }
 
 static int op_change_call(struct co *co, struct sim_task *t)
@@ -301,6 +302,8 @@ static void op_start(struct co *co, struct sim_run *run, const struct sim_op *op
 
 /* ---- open ---- */
 
+static const struct crypto_secret secret = {SIM_PASSPHRASE, sizeof(SIM_PASSPHRASE) - 1};
+
 static int base_open(struct co *co, struct sim_run *run, struct node **out, struct err *err)
 {
 	struct node *file, *top;
@@ -309,7 +312,7 @@ static int base_open(struct co *co, struct sim_run *run, struct node **out, stru
 	*out = file;
 	if (rc || run->config->below == SIM_BELOW_RAW)
 		return rc;
-	rc = qcow2_open(co, file, &(struct qcow2_options){0}, &top, err);
+	rc = qcow2_open(co, file, &(struct qcow2_options){.secret = &secret}, &top, err);
 	if (rc)
 		(void)node_close(co, file);
 	else
@@ -329,6 +332,7 @@ static int top_open(
 	options.snapshot = snapshot;
 	options.write = !snapshot;
 	options.keep_leaks &= !run->auditing;
+	options.secret = &secret;
 	if (!rc)
 		rc = qcow2_open(co, file, &options, out, err);
 	if (rc)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "crypt.h"
 #include "memory.h"
 
 #define COPIED (UINT64_C(1) << 63)
@@ -40,7 +41,7 @@ struct maker {
 	struct tree active, snapshot[SIM_SNAPSHOTS];
 	uint16_t *refs;     /* per host cluster */
 	uint64_t packed_at; /* where the next compressed data goes; 0: into a fresh cluster */
-	uint64_t reftable, reftable_clusters, snapshot_table;
+	uint64_t reftable, reftable_clusters, snapshot_table, crypto;
 	uint64_t bitmaps, bitmaps_bytes; /* their directory */
 };
 
@@ -74,6 +75,13 @@ static uint64_t take_run(struct maker *m, uint64_t n)
 
 /* ---- guest data ---- */
 
+static void sector_put(struct maker *m, uint64_t host, uint64_t tag)
+{
+	sim_stamp_put(m->out->bytes + host, tag);
+	if (m->g->encrypted)
+		sim_encrypt(host / SIM_SECTOR, m->out->bytes + host);
+}
+
 static void tags_set(struct maker *m, uint32_t c, uint64_t host, uint32_t id)
 {
 	uint64_t per = m->cluster / SIM_SECTOR, all = m->g->guest_bytes / SIM_SECTOR;
@@ -82,7 +90,7 @@ static void tags_set(struct maker *m, uint32_t c, uint64_t host, uint32_t id)
 		m->out->tags[s] = host ? sim_tag(s, id) : SIM_TAG_ZERO;
 		m->out->holds[s] = true;
 		if (host)
-			sim_stamp_put(m->out->bytes + host + i * SIM_SECTOR, m->out->tags[s]);
+			sector_put(m, host + i * SIM_SECTOR, m->out->tags[s]);
 	}
 }
 
@@ -189,7 +197,7 @@ static void subcluster_set(struct maker *m, uint32_t c, unsigned sub, bool data)
 		m->out->tags[s] = data ? sim_tag(s, m->g->id) : SIM_TAG_ZERO;
 		m->out->holds[s] = true;
 		if (data)
-			sim_stamp_put(m->out->bytes + m->active.entry[c] + i * SIM_SECTOR, m->out->tags[s]);
+			sector_put(m, m->active.entry[c] + i * SIM_SECTOR, m->out->tags[s]);
 	}
 }
 
@@ -429,7 +437,7 @@ static uint8_t *extension_write(uint8_t *tail, uint32_t type, const void *data, 
 static uint8_t *extensions_write(const struct maker *m, uint8_t *tail)
 {
 	const struct sim_geometry *g = m->g;
-	uint8_t names[16 * 48] = {0}, bitmaps[24] = {0};
+	uint8_t names[16 * 48] = {0}, bitmaps[24] = {0}, crypto[16];
 
 	if (g->backing)
 		tail = extension_write(tail, 0xe2792aca, g->backing_format, (uint32_t)strlen(g->backing_format));
@@ -439,6 +447,10 @@ static uint8_t *extensions_write(const struct maker *m, uint8_t *tail)
 	}
 	if (g->names)
 		tail = extension_write(tail, 0x6803f857, names, g->names * 48);
+	put64(crypto, m->crypto);
+	put64(crypto + 8, SIM_CRYPT_BYTES);
+	if (g->encrypted)
+		tail = extension_write(tail, 0x0537be77, crypto, sizeof(crypto));
 	put32(bitmaps, g->bitmaps);
 	put64(bitmaps + 8, m->bitmaps_bytes);
 	put64(bitmaps + 16, m->bitmaps);
@@ -463,6 +475,7 @@ static void header_write(struct maker *m)
 	put32(p + 56, (uint32_t)m->reftable_clusters);
 	put32(p + 60, g->snapshots);
 	put64(p + 64, g->snapshots ? m->snapshot_table : 0);
+	put32(p + 32, g->encrypted ? 2 : 0);
 	if (g->version >= 3) {
 		put64(p + 72, (g->extended ? EXTENDED : 0) | (g->compression ? 8 : 0));
 		put64(p + 80, g->lazy);
@@ -505,6 +518,14 @@ static void content_make(struct maker *m)
 	}
 }
 
+static uint64_t crypto_make(struct maker *m)
+{
+	uint64_t at = take_run(m, div_round_up(SIM_CRYPT_BYTES, m->cluster));
+
+	sim_crypt_header(m->out->bytes + at);
+	return at;
+}
+
 static void space_use_up(struct maker *m)
 {
 	while (m->end < m->g->used_until)
@@ -543,6 +564,8 @@ void sim_make(struct sim_made *out, const struct sim_geometry *g, struct sim_rng
 	if (g->snapshots)
 		m.snapshot_table = take_run(&m, 1);
 	m.bitmaps_bytes = sim_make_bitmaps(out, g, r, bitmap_take, &m, &m.bitmaps);
+	if (g->encrypted)
+		m.crypto = crypto_make(&m);
 	space_use_up(&m);
 	blocks_take(&m);
 	count(&m);

@@ -24,7 +24,8 @@ struct sim_geometry {
 	uint32_t version, cluster_bits, refcount_order;
 	uint64_t guest_bytes;
 	bool lazy;
-	bool extended; /* L2 entries with subclusters: clusters of 16 KiB or more */
+	bool extended;  /* L2 entries with subclusters: clusters of 16 KiB or more */
+	bool encrypted; /* its data, as crypt.h has it */
 	enum sim_fill fill;
 	uint32_t snapshots;
 	uint32_t compressed_in;           /* one data cluster in so many is compressed; 0: none */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "crypt.h"
 #include "make.h"
 #include "memory.h"
 
@@ -23,7 +24,7 @@
 
 struct mover {
 	struct sim_made *out;
-	bool raw, extended;
+	bool raw, extended, encrypted;
 	uint64_t cluster, guest_bytes;
 	uint64_t used; /* end of the last cluster of the disk that has a place */
 };
@@ -71,13 +72,26 @@ static void zeros_write(const struct mover *m, uint8_t *to, uint64_t entry, uint
 	}
 }
 
+/* What is encrypted by its place is so by the new one. */
+static void content_move(const struct mover *m, uint64_t host, uint64_t guest)
+{
+	uint8_t *to = m->out->data + guest, clear[SIM_SECTOR];
+
+	memcpy(to, m->out->bytes + host, m->cluster);
+	for (uint64_t at = 0; m->encrypted && at < m->cluster; at += SIM_SECTOR) {
+		sim_decrypt((host + at) / SIM_SECTOR, to + at, clear);
+		memcpy(to + at, clear, SIM_SECTOR);
+		sim_encrypt((guest + at) / SIM_SECTOR, to + at);
+	}
+}
+
 static void cluster_move(struct mover *m, uint64_t guest, uint8_t *at)
 {
 	uint64_t entry = get(at, 8), host = entry & OFFSET_MASK;
 	uint8_t *to = m->out->data + guest;
 
 	if (host) {
-		memcpy(to, m->out->bytes + host, m->cluster);
+		content_move(m, host, guest);
 		refcount_clear(m, host);
 	}
 	if (!host && !m->raw)
@@ -126,6 +140,7 @@ void sim_make_data(struct sim_made *out, const struct sim_geometry *g, uint64_t 
 	struct mover m = {.out = out,
 		.raw = g->data == SIM_DATA_RAW,
 		.extended = get(out->bytes + 72, 8) & EXTENDED,
+		.encrypted = g->encrypted,
 		.cluster = UINT64_C(1) << g->cluster_bits,
 		.guest_bytes = g->guest_bytes};
 

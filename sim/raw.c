@@ -9,7 +9,8 @@
 #include <stdio.h>
 
 const char *const sim_role_names[] = {"nothing", "header", "refcount table", "refcount block", "L1 table", "L2 table",
-	"guest data", "compressed data", "snapshot table", "bitmap directory", "bitmap table", "bitmap data"};
+	"guest data", "compressed data", "snapshot table", "bitmap directory", "bitmap table", "bitmap data",
+	"encryption header"};
 
 bool sim_raw_problem(struct sim_raw *r, const char *format, ...)
 {
@@ -116,6 +117,7 @@ static bool header_check(struct sim_raw *r)
 	if (h->size / SIM_SECTOR > r->guest_room)
 		return sim_raw_problem(r, "header: size %" PRIu64, h->size);
 	r->dirty = h->incompatible & INCOMPATIBLE_DIRTY;
+	r->encrypted = get32(p + 32) == 2;
 	r->clusters = (uint32_t)div_round_up(r->image->size, UINT64_C(1) << h->cluster_bits);
 	return true;
 }
@@ -271,6 +273,24 @@ static bool snapshots_check(struct sim_raw *r)
 	return sim_raw_claim_run(r, r->header.snapshots_offset, at - r->header.snapshots_offset, SIM_ROLE_SNAPSHOTS);
 }
 
+/* ---- encryption ---- */
+
+/* Its header is named by an extension; which sectors it has besides never changes here. */
+static bool crypto_check(struct sim_raw *r)
+{
+	uint64_t at = r->header.version >= 3 ? number_at(r, 100, 4) : 72;
+	uint64_t end = UINT64_C(1) << r->header.cluster_bits, type;
+
+	if (!r->encrypted)
+		return true;
+	while (at + 24 <= end && (type = number_at(r, at, 4)) != 0) {
+		if (type == 0x0537be77)
+			return sim_raw_claim_run(r, number_at(r, at + 8, 8), number_at(r, at + 16, 8), SIM_ROLE_CRYPTO);
+		at += 8 + align_up(number_at(r, at + 4, 4), 8);
+	}
+	return sim_raw_problem(r, "the encryption header's place is gone");
+}
+
 /* ---- all of it ---- */
 
 /* M4: what is COPIED has one reference; its refcount says so too, unless others were being counted. */
@@ -340,5 +360,5 @@ bool sim_raw_check(struct sim_raw *r, const struct sim_image *image)
 	r->active.size = r->header.size;
 	return sim_raw_claim(r, 0, SIM_ROLE_HEADER, 0) && reftable_check(r) &&
 		sim_raw_tree(r, r->header.l1_offset, r->header.l1_entries, &r->active, 0) && snapshots_check(r) &&
-		sim_raw_bitmaps(r) && refcounts_compare(r) && data_compare(r);
+		sim_raw_bitmaps(r) && crypto_check(r) && refcounts_compare(r) && data_compare(r);
 }

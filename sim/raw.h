@@ -27,6 +27,7 @@ enum sim_role {
 	SIM_ROLE_BITMAP_DIRECTORY,
 	SIM_ROLE_BITMAP_TABLE,
 	SIM_ROLE_BITMAP_DATA,
+	SIM_ROLE_CRYPTO,
 };
 
 struct sim_raw_header {
@@ -64,6 +65,7 @@ struct sim_raw {
 
 	/* what the check found */
 	struct sim_raw_header header;
+	bool encrypted;
 	bool dirty;         /* the bit is set: refcounts need not be right */
 	uint32_t clusters;  /* of the file */
 	uint32_t leaks;     /* refcounts that nothing accounts for */

@@ -63,12 +63,13 @@ static inline const uint8_t *sector_at(struct sim_raw *r, uint64_t off)
 	return sim_version_bytes(r->image->disk, version_at(r, off), r->scratch);
 }
 
+/* Of what the guest wrote there. */
 static inline uint64_t image_tag(const struct sim_image *image, uint64_t off)
 {
 	uint64_t sector = off / SIM_SECTOR;
 	uint32_t version = off >= image->size || sector >= image->disk->sectors ? 0 : image->version[sector];
 
-	return image->disk->versions[version].tag;
+	return image->disk->encrypted ? image->disk->versions[version].clear : image->disk->versions[version].tag;
 }
 
 /* Of what an L2 entry names. */

@@ -86,11 +86,13 @@ static void files_make(struct sim_run *run)
 	if (c->device)
 		bytes = MIN(bytes, align_up(run->image.len + 16 * c->guest_most + (UINT64_C(256) << 10), 65536));
 	run->disk = sim_world_file(&run->world, "image", bytes, c->unit_bytes, c->device);
+	run->disk->encrypted = c->image.encrypted;
 	sim_disk_load(run->disk, 0, run->image.bytes, run->image.len);
 	base_make(run, &r);
 	if (run->image.data) {
 		run->data = sim_world_file(
 			&run->world, "data", align_up(c->guest_most, 4096), c->unit_bytes, c->data_device);
+		run->data->encrypted = c->image.encrypted;
 		sim_disk_load(run->data, 0, run->image.data, run->image.data_len);
 	}
 }

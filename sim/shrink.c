@@ -177,6 +177,7 @@ static void no_bitmaps(struct sim_config *c)
 	c->image.bitmaps = 0;
 }
 static void no_names(struct sim_config *c) { c->image.names = 0; }
+static void no_encryption(struct sim_config *c) { c->image.encrypted = c->base.encrypted = false; }
 static void no_lazy(struct sim_config *c) { c->image.lazy = false; }
 static void no_compressed(struct sim_config *c) { c->image.compressed_in = 0; }
 static void zlib_only(struct sim_config *c) { c->image.compression = SIM_ZLIB; }
@@ -215,9 +216,9 @@ static void no_delays(struct sim_config *c)
 }
 
 static simplify *const simplifications[] = {no_faults, no_harm, no_buggify, no_tail, no_slow, no_gaps, no_pressure,
-	no_snapshots, no_bitmaps, no_names, no_lazy, no_compressed, zlib_only, no_data_file, no_data_device, no_device,
-	small_units, wide_refcounts, version_3, empty, in_order, one_by_one, raw_below, nothing_below, plain_cache,
-	no_nbd, no_delays};
+	no_snapshots, no_bitmaps, no_names, no_encryption, no_lazy, no_compressed, zlib_only, no_data_file,
+	no_data_device, no_device, small_units, wide_refcounts, version_3, empty, in_order, one_by_one, raw_below,
+	nothing_below, plain_cache, no_nbd, no_delays};
 
 static bool shrink_rest(struct sim_config *c)
 {
@@ -304,10 +305,10 @@ static void op_print(const struct sim_op *op)
 static void geometry_print(const struct sim_geometry *g, const char *name)
 {
 	printf("\t\t.%s = {.version = %u, .cluster_bits = %u, .refcount_order = %u, .guest_bytes = %" PRIu64
-	       ", .fill = (enum sim_fill)%d,\n\t\t\t.lazy = %d, .extended = %d, .snapshots = %u, .gaps_in = %u, .used_until = %" PRIu64
+	       ", .fill = (enum sim_fill)%d,\n\t\t\t.lazy = %d, .encrypted = %d, .extended = %d, .snapshots = %u, .gaps_in = %u, .used_until = %" PRIu64
 	       ", .id = %#x",
-		name, g->version, g->cluster_bits, g->refcount_order, g->guest_bytes, g->fill, g->lazy, g->extended,
-		g->snapshots, g->gaps_in, g->used_until, g->id);
+		name, g->version, g->cluster_bits, g->refcount_order, g->guest_bytes, g->fill, g->lazy, g->encrypted,
+		g->extended, g->snapshots, g->gaps_in, g->used_until, g->id);
 	if (g->compressed_in)
 		printf(",\n\t\t\t.compressed_in = %u, .compression = (enum sim_compression)%d", g->compressed_in,
 			g->compression);
