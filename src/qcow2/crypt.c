@@ -17,22 +17,15 @@
 static int unlock(
 	struct co *co, struct qcow2 *q, const struct luks *l, uint8_t key[CRYPTO_MOST_KEY_BYTES], struct err *err)
 {
-	const struct crypto_secret *secret = q->options.secret;
 	int rc = crypto_spec_check(&l->spec, err);
 
-	if (rc < 0)
-		return rc;
-	if (!secret)
-		return err_set(err, -ENOKEY,
-			"the image is encrypted (LUKS), and Parameter 'encrypt.key-secret' is required for cipher: name its "
-			"passphrase with --object secret,id=ID,file=FILE --key-secret ID");
-	return qcow2_luks_unlock(co, q->node.file, &q->header, l, *secret, key, err);
+	return rc < 0 ? rc : qcow2_luks_unlock(co, q->node.file, &q->header, l, *q->options.secret, key, err);
 }
 
-static int luks_open(struct co *co, struct qcow2 *q, const struct luks *l, struct err *err)
+static int unlocked_open(struct co *co, struct qcow2 *q, const struct luks *l, struct err *err)
 {
 	struct node *apart = q->options.data_file;
-	bool locked = q->options.locked && !q->options.secret;
+	bool locked = !q->options.secret;
 	uint8_t key[CRYPTO_MOST_KEY_BYTES];
 	int rc = locked ? 0 : unlock(co, q, l, key, err);
 
@@ -43,22 +36,34 @@ static int luks_open(struct co *co, struct qcow2 *q, const struct luks *l, struc
 	return rc < 0 ? err_set(err, rc, "the cipher can't be set up: %s", strerror(-rc)) : 0;
 }
 
-int qcow2_crypt_open(struct co *co, struct qcow2 *q, struct err *err)
+static int luks_open(struct co *co, struct qcow2 *q, struct err *err)
 {
-	AUTO_FREE struct luks *l = NULL;
+	AUTO_FREE struct luks *l = malloc(sizeof(*l));
 	int rc;
 
-	if (q->header.crypt_method == QCOW2_CRYPT_NONE) {
-		q->options.secret = NULL;
-		return 0;
-	}
-	l = malloc(sizeof(*l));
 	if (!l)
 		return err_set(err, -ENOMEM, "no memory for the encryption header");
 	rc = qcow2_luks_load(co, q->node.file, &q->header, l, err);
 	if (rc == 0)
-		rc = luks_open(co, q, l, err);
-	q->options.secret = NULL;
+		rc = unlocked_open(co, q, l, err);
 	q->encrypted = rc == 0;
+	return rc;
+}
+
+int qcow2_crypt_open(struct co *co, struct qcow2 *q, struct err *err)
+{
+	uint32_t method = q->header.crypt_method;
+	int rc = 0;
+
+	if (method != QCOW2_CRYPT_NONE && !q->options.secret && !q->options.locked)
+		return err_set(err, -ENOKEY,
+			"the image is encrypted (%s), and Parameter 'encrypt.key-secret' is required for cipher: name its "
+			"passphrase with --object secret,id=ID,file=FILE --key-secret ID",
+			method == QCOW2_CRYPT_LUKS ? "LUKS" : "AES");
+	if (method == QCOW2_CRYPT_LUKS)
+		rc = luks_open(co, q, err);
+	else if (method == QCOW2_CRYPT_AES)
+		rc = qcow2_aes_open(q, err);
+	q->options.secret = NULL;
 	return rc;
 }

@@ -10,6 +10,12 @@
 /* Unlocks an encrypted image, and makes q->node.data the node that decrypts. Before node_init. */
 int qcow2_crypt_open(struct co *co, struct qcow2 *q, struct err *err) ATTR_MUST_USE;
 
+/* ---- aes.c ---- */
+
+int qcow2_aes_open(struct qcow2 *q, struct err *err) ATTR_MUST_USE;
+/* Guest bytes that lie at host, encrypted. */
+int qcow2_aes_read(struct co *co, struct qcow2 *q, uint64_t host, uint64_t guest, struct iov to) ATTR_MUST_USE;
+
 /* ---- luks.c ---- */
 
 /* The key of the disk, from whichever slot the passphrase opens; *slot (or NULL) is its number. -EACCES: from none. */

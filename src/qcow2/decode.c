@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "qcow2/compress.h"
+#include "qcow2/crypt.h"
 #include "qcow2/engine.h"
 
 #define SLOT_ALIGN 4096u
@@ -158,6 +159,8 @@ int qcow2_decode(struct co *co, struct node *n, const struct node_extent *what, 
 	bool again = true;
 	int rc = 0;
 
+	if (!what->compressed)
+		return qcow2_aes_read(co, q, what->host.off, at.off, to);
 	while (!rc && again) {
 		struct qcow2_decoded *s = find(&q->decoder, what->host.off, what->encoded_bytes);
 

@@ -85,6 +85,7 @@ static int driver_close(struct co *co, struct node *n)
 		closed = close_metadata(co, q);
 	}
 	release_memory(q);
+	crypto_cipher_free(q->aes);
 	node_fini(n);
 	free(q);
 	return rc ? rc : closed;
@@ -139,9 +140,6 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 	const struct qcow2_header *h = &q->header;
 	int rc;
 
-	if (h->crypt_method == QCOW2_CRYPT_AES)
-		return err_set(
-			err, -ENOTSUP, "the image is encrypted in the legacy way (AES), which is not supported yet");
 	if (!qcow2_codec_known(h->compression_type))
 		return err_set(
 			err, -ENOTSUP, "the image is compressed with zstd, which this program was built without");
@@ -150,6 +148,10 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 		return rc;
 	if (o->snapshot)
 		return err_set(err, -EROFS, "a snapshot can only be opened read only");
+	if (h->crypt_method == QCOW2_CRYPT_AES)
+		return err_set(err, -EROFS,
+			"the image is encrypted in the old way (AES), which is unsafe: it may only be opened read only, to copy "
+			"it to one with encrypt.format=luks");
 	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
 		return err_set(err, -EROFS,
 			"the image is marked corrupt: repair it (qemu-img check -r all), or open it read only");
@@ -292,8 +294,9 @@ static int read_header(
 }
 
 /* Of an image that couldn't be opened: nothing was written, and the data file stays its caller's. */
-static void close_data(struct co *co, struct qcow2 *q)
+static void close_crypt(struct co *co, struct qcow2 *q)
 {
+	crypto_cipher_free(q->aes);
 	if (!q->encrypted)
 		return;
 	q->node.data->file = NULL;
@@ -321,7 +324,7 @@ int qcow2_open(
 		rc = node_init(&q->node, co_sched_of(co));
 	if (rc) {
 		qcow2_bitmaps_free(q);
-		close_data(co, q);
+		close_crypt(co, q);
 		return err_set(err, rc, "no memory for the image");
 	}
 	rc = start(co, q, err);
@@ -330,7 +333,7 @@ int qcow2_open(
 		qcow2_keeper_stop(co, q);
 		release_memory(q);
 		node_fini(&q->node);
-		close_data(co, q);
+		close_crypt(co, q);
 		return rc;
 	}
 	*out = &take(q)->node;

@@ -153,9 +153,11 @@ struct qcow2 {
 	uint32_t unit_bytes;
 	uint32_t l2_entries; /* of one L2 table */
 	uint32_t l2_entry_bytes;
-	uint32_t subclusters;     /* of one cluster: 32 with extended L2 entries, else 1; node.subcluster bytes each */
-	uint64_t block_refcounts; /* refcounts in one block */
-	bool encrypted;           /* node.data encrypts: zeros in the file aren't zeros of the guest */
+	uint32_t subclusters;      /* of one cluster: 32 with extended L2 entries, else 1; node.subcluster bytes each */
+	uint64_t block_refcounts;  /* refcounts in one block */
+	bool encrypted;            /* node.data encrypts: zeros in the file aren't zeros of the guest */
+	struct crypto_cipher *aes; /* crypt_method AES; NULL: there is no key */
+	struct co_mutex aes_lock;  /* of its user */
 
 	struct qcow2_table l1;
 	bool l1_moved;         /* the whole table is new: the next commit writes all of it, then the header */

@@ -39,6 +39,10 @@ static void classify(
 	out->has_host = true;
 	out->host.off = qcow2_entry_host(e) + in_cluster;
 	out->in_place = out->kind == NODE_DATA && qcow2_entry_is_own(e);
+	if (out->kind == NODE_DATA && q->header.crypt_method == QCOW2_CRYPT_AES) { /* aes.c */
+		out->kind = NODE_ENCODED;
+		out->in_place = false;
+	}
 }
 
 /* How many of the entry's subclusters, from this one on, are of its kind. */

@@ -69,6 +69,15 @@ to_and_fro() {
 	agree "$image"
 }
 
+# The least of it, for ciphers.
+back_and_forth() {
+	qemu_io "$1" "write -P 1 0 100k" "write -P 2 200001 7"
+	serve "$1" "${KEY[@]}"
+	qio -f raw "$URI" -- "read -P 1 0 100k" "read -P 2 200001 7" "read -P 0 200008 1000" "write -P 3 50000 60000" flush
+	stop
+	qemu_io "$1" "read -P 1 0 50000" "read -P 3 50000 60000" "read -P 2 200001 7" "read -P 0 200008 1000"
+}
+
 info_agrees() {
 	qemu-img info "$1" >theirs.info
 	"$CORRAL" info "$1" >ours.info
@@ -82,7 +91,7 @@ info_agrees() {
 while read -r options; do
 	make -o "$FAST,$options" image 1M
 	info_agrees image
-	to_and_fro image
+	back_and_forth image
 done <<-END
 	encrypt.cipher-alg=aes-256
 	encrypt.cipher-alg=aes-128,encrypt.hash-alg=sha1
@@ -156,6 +165,36 @@ stop
 qio "${OBJECTS[@]}" --image-opts "driver=qcow2,file.filename=over,backing.encrypt.key-secret=k" -- "read -P 15 0 1000" \
 	"read -P 16 1000 1000" "read -P 15 2000 1046576"
 "$CORRAL" info --backing-chain top >said || fail "info --backing-chain wants a passphrase"
+
+# ---- the old kind, AES: the passphrase is the key, and nothing is there to check it ----
+for shape in cluster_size=64k cluster_size=512,compat=0.10 cluster_size=2M; do
+	rm -f old
+	qemu-img create -q -f qcow2 "${OBJECTS[@]}" -o encrypt.format=aes,encrypt.key-secret=k2,$shape old 5M 2>/dev/null
+	qio "${OBJECTS[@]}" --image-opts "$(opts old k2),encrypt.format=aes" -- "write -P 31 0 100k" "write -P 32 200001 3000" \
+		"write -P 33 1M 3M" "write -z 2M 64k"
+	info_agrees old
+	qemu_raw "$(opts old k2),encrypt.format=aes" theirs.raw
+	serve old -r "${OBJECTS[@]}" --key-secret k2
+	corral_reads ours.raw
+	same ours.raw theirs.raw "AES, $shape"
+	qio -r -f raw "$URI" -- "read -P 31 77 3000" "read -P 32 200001 3000" "read -P 0 203001 5" "read -P 33 1048577 999999"
+	stop
+done
+serve_fails 'read only' old "${OBJECTS[@]}" --key-secret k2
+serve_fails 'key-secret' old -r
+serve old -r "${KEY[@]}"
+! qemu-io -r -f raw -c "read -P 31 0 64k" "$URI" | grep -q '^read' || fail "a wrong passphrase reads the data"
+stop
+"$CORRAL" map --output json old >said
+qemu-img map --output json "${OBJECTS[@]}" --image-opts "$(opts old k2),encrypt.format=aes" >theirs.map
+same said theirs.map "map of AES"
+check_status 0 "$CORRAL" check old
+create -b old -F qcow2 over -u 5M
+serve over "${OBJECTS[@]}" --key-secret k2
+qio -f raw "$URI" -- "read -P 31 0 100k" "write -P 34 1000 1000" "write -P 35 2097001 10"
+stop
+qio "${OBJECTS[@]}" --image-opts "driver=qcow2,file.filename=over,backing.encrypt.key-secret=k2,backing.encrypt.format=aes" -- \
+	"read -P 31 0 1000" "read -P 34 1000 1000" "read -P 31 2000 98k" "read -P 33 2090000 7001" "read -P 35 2097001 10"
 
 # ---- passphrases ----
 make -o $FAST image 1M

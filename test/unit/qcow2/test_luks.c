@@ -181,6 +181,42 @@ static void resized(struct co *co, void *arg)
 	}
 }
 
+/* The old kind: sectors are encrypted by their place on the disk, with the passphrase as the key; and only read. */
+static void old_kind(struct co *co, void *arg)
+{
+	const struct crypto_spec spec = {.alg = CRYPTO_AES_128, .mode = CRYPTO_CBC, .ivgen = CRYPTO_PLAIN64};
+	const uint64_t cluster = 65536, first_data = 5 * cluster; /* header, refcount table, block, L1, L2 */
+	struct qcow2_create how = {.preallocation = QCOW2_PREALLOCATE_METADATA};
+	struct ram *r = image_new(co, how, NULL);
+	struct qcow2_options options = {.secret = &first};
+	static char data[DISK], got[DISK];
+	char key[16] = "first";
+	struct crypto_cipher *c;
+	struct node *n;
+	struct err err = {0};
+
+	(void)arg;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i * 7 + i / 512);
+	CHECK_INT(crypto_cipher_new(&spec, key, &c), 0);
+	memcpy(r->data + first_data, data, sizeof(data));
+	CHECK_INT(crypto_encrypt(c, 0, r->data + first_data, sizeof(data)), 0);
+	crypto_cipher_free(c);
+	r->data[35] = QCOW2_CRYPT_AES;
+
+	CHECK_INT(open_with(co, r, &first, &n), -EROFS);
+	CHECK_INT(qcow2_open(co, &r->node, &(struct qcow2_options){0}, &n, &err), -ENOKEY);
+	CHECK_INT(qcow2_open(co, &r->node, &options, &n, &err), 0);
+	CHECK_INT(node_read(co, n, 0, IOV_BUF(got, sizeof(got))), 0);
+	CHECK(memcmp(got, data, sizeof(data)) == 0);
+	for (size_t at = 0; at < 3000; at += 37) {
+		CHECK_INT(node_read(co, n, 64000 + at, IOV_BUF(got, 1 + at)), 0);
+		CHECK(memcmp(got, data + 64000 + at, 1 + at) == 0);
+	}
+	CHECK_INT(node_write(co, n, 0, IOV_BUF(data, 512), 0), -EROFS);
+	CHECK_INT(node_close(co, n), 0);
+}
+
 /* ---- passphrases ---- */
 
 static int change(struct co *co, struct ram *r, bool add, int slot, struct crypto_secret pass, bool force)
@@ -338,8 +374,8 @@ static void run(void **state) { engine_run((co_entry *)*state, NULL); }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {CASE(every_shape), CASE(refused), CASE(hidden), CASE(resized), CASE(slots),
-		CASE(cut_off), CASE(no_slots)};
+	const struct CMUnitTest tests[] = {CASE(every_shape), CASE(refused), CASE(hidden), CASE(resized),
+		CASE(old_kind), CASE(slots), CASE(cut_off), CASE(no_slots)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
