@@ -15,9 +15,13 @@
 static const char help[] =
 	"Usage: corral check [OPTIONS] FILE\n"
 	"\n"
-	"Reads all metadata of a qcow2 image and tells what is wrong with it. Nothing is changed, nothing but FILE is opened.\n"
+	"Reads all metadata of a qcow2 image and tells what is wrong with it. Nothing but FILE is opened, and nothing is\n"
+	"changed unless repair is asked for.\n"
 	"\n"
 	"  -f, --format FORMAT      the image is qcow2 or raw (default: look at it)\n"
+	"  -r, --repair WHAT        leaks: give leaked clusters back; all: put everything right that can be. A power cut at any\n"
+	"                           point of it does no harm: the next repair goes on\n"
+	"  -p, --progress           show how far it is\n"
 	"  -U, --force-share        take no lock: the image may be in use (and what is found may be on its way)\n"
 	"  -q, --quiet              no summary; what is found is still told on stderr\n"
 	"      --output FORMAT      human (default) or json\n"
@@ -32,15 +36,19 @@ static const char help[] =
 
 struct check {
 	const char *path, *format;
-	bool no_lock, quiet, json;
+	bool no_lock, quiet, json, progress;
+	unsigned fix; /* QCOW2_FIX_* */
 	bool done;
 	struct qcow2_check found;
+	uint64_t corruptions_fixed, leaks_fixed;
 };
 
 enum { OPT_OUTPUT = 256 };
 
 static const struct option long_options[] = {
 	{"format", required_argument, NULL, 'f'},
+	{"repair", required_argument, NULL, 'r'},
+	{"progress", no_argument, NULL, 'p'},
 	{"force-share", no_argument, NULL, 'U'},
 	{"quiet", no_argument, NULL, 'q'},
 	{"output", required_argument, NULL, OPT_OUTPUT},
@@ -48,10 +56,23 @@ static const struct option long_options[] = {
 	{0},
 };
 
+static int repair_parse(const char *what, unsigned *fix)
+{
+	if (strcmp(what, "leaks") == 0)
+		*fix = QCOW2_FIX_LEAKS;
+	else if (strcmp(what, "all") == 0)
+		*fix = QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS;
+	else
+		return cli_usage("check", "-r expects 'leaks' or 'all', not '%s'", what);
+	return 0;
+}
+
 static int parse_one(struct check *c, int option, const char *culprit)
 {
 	switch (option) {
 	case 'f': c->format = optarg; return 0;
+	case 'r': return repair_parse(optarg, &c->fix);
+	case 'p': c->progress = true; return 0;
 	case 'U': c->no_lock = true; return 0;
 	case 'q': c->quiet = true; return 0;
 	case OPT_OUTPUT: return cli_output_parse("check", optarg, &c->json);
@@ -66,7 +87,7 @@ static int parse(struct check *c, int argc, char **argv)
 	int option;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":f:Uqh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":f:r:pUqh", long_options, NULL)) != -1) {
 		if (option == 'h') {
 			fputs(help, stdout);
 			return 1;
@@ -76,6 +97,9 @@ static int parse(struct check *c, int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return cli_usage("check", optind == argc ? "which image?" : "one image at a time");
+	if (c->fix && c->no_lock)
+		return cli_usage(
+			"check", "an image that may be in use can't be repaired: -r and -U exclude each other");
 	c->path = argv[optind];
 	return 0;
 }
@@ -101,6 +125,8 @@ static void json_print(const struct check *c)
 	unless_zero(o, "image-end-offset", f->image_end_offset);
 	unless_zero(o, "corruptions", f->corruptions);
 	unless_zero(o, "leaks", f->leaks);
+	unless_zero(o, "corruptions-fixed", c->corruptions_fixed);
+	unless_zero(o, "leaks-fixed", c->leaks_fixed);
 	unless_zero(o, "total-clusters", f->total_clusters);
 	unless_zero(o, "allocated-clusters", f->allocated_clusters);
 	unless_zero(o, "fragmented-clusters", f->fragmented_clusters);
@@ -135,6 +161,33 @@ static void human_print(const struct qcow2_check *f)
 		printf("Image end offset: %" PRIu64 "\n", f->image_end_offset);
 }
 
+static void repaired_print(const struct qcow2_check *f)
+{
+	printf("The following inconsistencies were found and repaired:\n\n"
+	       "    %" PRIu64 " leaked clusters\n"
+	       "    %" PRIu64 " corruptions\n\n"
+	       "Double checking the fixed image now...\n",
+		f->leaks_fixed, f->corruptions_fixed);
+	fflush(stdout);
+}
+
+static bool progress_print(void *arg, uint64_t done, uint64_t all)
+{
+	const struct check *c = arg;
+
+	if (c->progress) {
+		printf("    (%3.2f/100%%)\r", all == 0 ? 100.0 : (double)done * 100.0 / (double)all);
+		fflush(stdout);
+	}
+	return true;
+}
+
+static void progress_end(const struct check *c)
+{
+	if (c->progress)
+		puts("    (100.00/100%)");
+}
+
 static int status_of(const struct qcow2_check *f)
 {
 	if (f->check_errors != 0)
@@ -143,6 +196,29 @@ static int status_of(const struct qcow2_check *f)
 }
 
 /* ---- checking ---- */
+
+/* What was repaired is checked once more, as if somebody else had done it. */
+static int image_check(struct co *co, struct check *c, struct node *file, struct err *err)
+{
+	struct qcow2_check_how how = {
+		.fix = c->fix, .say = finding_print, .progress = c->progress ? progress_print : NULL, .arg = c};
+	int ret = qcow2_check_image(co, file, &how, &c->found, err);
+
+	if (ret < 0)
+		return ret;
+	progress_end(c);
+	c->corruptions_fixed = c->found.corruptions_fixed;
+	c->leaks_fixed = c->found.leaks_fixed;
+	if (c->corruptions_fixed == 0 && c->leaks_fixed == 0)
+		return 0;
+	if (!c->json && !c->quiet)
+		repaired_print(&c->found);
+	how.fix = 0;
+	ret = qcow2_check_image(co, file, &how, &c->found, err);
+	if (ret == 0)
+		progress_end(c);
+	return ret;
+}
 
 static int file_check(struct co *co, struct check *c, struct node *file)
 {
@@ -158,7 +234,7 @@ static int file_check(struct co *co, struct check *c, struct node *file)
 	}
 	if (strcmp(format, "qcow2") != 0)
 		return cli_complain("the format '%s' isn't supported; there are qcow2 and raw", format);
-	if (qcow2_check_run(co, file, finding_print, NULL, &c->found, &err) < 0)
+	if (image_check(co, c, file, &err) < 0)
 		return cli_complain("'%s': %s", c->path, err.text);
 	c->done = true;
 	return 0;
@@ -167,7 +243,7 @@ static int file_check(struct co *co, struct check *c, struct node *file)
 static int run(struct co *co, void *arg)
 {
 	struct check *c = arg;
-	struct file_open open = {.path = c->path, .no_lock = c->no_lock};
+	struct file_open open = {.path = c->path, .write = c->fix != 0, .no_lock = c->no_lock};
 	struct err err = {0};
 	struct node *file;
 	int status;
@@ -175,7 +251,8 @@ static int run(struct co *co, void *arg)
 	if (file_open(co, &open, &file, &err) < 0)
 		return cli_complain("%s", err.text);
 	status = file_check(co, c, file);
-	(void)!node_close(co, file);
+	if (node_close(co, file) < 0 && status == 0 && c->fix)
+		status = cli_complain("'%s': closing it failed", c->path);
 	return status;
 }
 

@@ -174,6 +174,13 @@ static int tables_check(const struct qcow2_header *h, uint64_t file_bytes, struc
 	return 0;
 }
 
+static int l1_check(const struct qcow2_header *h, uint64_t file_bytes, struct err *err)
+{
+	const struct table l1 = {"L1 table", h->l1, UINT64_C(8) * h->l1_entries};
+
+	return table_check(&l1, UINT64_C(1) << h->cluster_bits, file_bytes, err);
+}
+
 static int limits_check(const struct qcow2_header *h, struct err *err)
 {
 	unsigned entry_bits = h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ? 4 : 3;
@@ -187,14 +194,19 @@ static int limits_check(const struct qcow2_header *h, struct err *err)
 		return err_set(err, -EINVAL,
 			"the L1 table has %" PRIu32 " entries, but a disk of %" PRIu64 " bytes needs %" PRIu64,
 			h->l1_entries, h->size, needed);
+	if (h->snapshots > QCOW2_MAX_SNAPSHOTS)
+		return err_set(err, -EFBIG, "the image claims %" PRIu32 " snapshots; the most is %u", h->snapshots,
+			QCOW2_MAX_SNAPSHOTS);
+	return 0;
+}
+
+static int reftable_limits_check(const struct qcow2_header *h, struct err *err)
+{
 	if (h->reftable_clusters == 0)
 		return err_set(err, -EINVAL, "the image has no refcount table");
 	if (h->reftable_clusters > QCOW2_MAX_REFTABLE_BYTES >> h->cluster_bits)
 		return err_set(err, -EFBIG, "the refcount table claims %" PRIu32 " clusters, more than %" PRIu64 " MiB",
 			h->reftable_clusters, QCOW2_MAX_REFTABLE_BYTES >> 20);
-	if (h->snapshots > QCOW2_MAX_SNAPSHOTS)
-		return err_set(err, -EFBIG, "the image claims %" PRIu32 " snapshots; the most is %u", h->snapshots,
-			QCOW2_MAX_SNAPSHOTS);
 	return 0;
 }
 
@@ -236,7 +248,8 @@ static struct qcow2_extensions extensions_of(const struct qcow2_header *h, const
 	return (struct qcow2_extensions){.bytes = bytes, .at = h->header_bytes, .end = end};
 }
 
-int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err)
+int qcow2_header_parse_damaged(
+	const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err)
 {
 	struct qcow2_disk_header disk;
 	int ret;
@@ -256,9 +269,16 @@ int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struc
 			be64_get(disk.backing_offset), be32_get(disk.backing_bytes), out, err);
 	if (ret == 0)
 		ret = qcow2_extensions_parse(extensions_of(out, bytes, len), out, err);
+	return ret == 0 ? l1_check(out, file_bytes, err) : ret;
+}
+
+int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err)
+{
+	int ret = qcow2_header_parse_damaged(bytes, len, file_bytes, out, err);
+
 	if (ret == 0)
-		ret = tables_check(out, file_bytes, err);
-	return ret;
+		ret = reftable_limits_check(out, err);
+	return ret == 0 ? tables_check(out, file_bytes, err) : ret;
 }
 
 int qcow2_header_check_features(

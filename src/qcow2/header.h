@@ -104,6 +104,11 @@ struct qcow2_header {
 int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err)
 	ATTR_MUST_USE;
 
+/* The same for those who look for damage: of the tables only the L1 table must be where it can be; where the others lie,
+ * and how large the refcount table claims to be, is not checked. */
+int qcow2_header_parse_damaged(
+	const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err) ATTR_MUST_USE;
+
 /* 0 if every incompatible bit is one of `known`; else -ENOTSUP, naming the unknown ones by the image's feature name table
  * (bytes and len as above) or by number. */
 int qcow2_header_check_features(

@@ -23,7 +23,10 @@ static uint64_t first_cluster_bytes(const void *sector, size_t len, uint64_t fil
 	return MIN(file_bytes, UINT64_C(1) << bits);
 }
 
-int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)
+typedef int parse_fn(const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err);
+
+static int header_load(
+	struct co *co, struct node *file, parse_fn *parse, uint64_t known, struct qcow2_header *out, struct err *err)
 {
 	char sector[QCOW2_HEADER_SECTOR];
 	AUTO_FREE char *cluster = NULL;
@@ -39,8 +42,19 @@ int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct q
 	ret = node_read(co, file, 0, IOV_BUF(cluster, len));
 	if (ret < 0)
 		return err_set(err, ret, "the header can't be read: %s", strerror(-ret));
-	ret = qcow2_header_parse(cluster, len, file->size, out, err);
+	ret = parse(cluster, len, file->size, out, err);
 	if (ret < 0)
 		return ret;
 	return qcow2_header_check_features(out, known, cluster, len, err);
+}
+
+int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)
+{
+	return header_load(co, file, qcow2_header_parse, known, out, err);
+}
+
+int qcow2_header_load_damaged(
+	struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)
+{
+	return header_load(co, file, qcow2_header_parse_damaged, known, out, err);
 }

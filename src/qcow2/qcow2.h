@@ -50,6 +50,10 @@ const struct qcow2_stats *qcow2_node_stats(struct node *n);
 int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)
 	ATTR_MUST_USE;
 
+/* The same by qcow2_header_parse_damaged. */
+int qcow2_header_load_damaged(
+	struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err) ATTR_MUST_USE;
+
 /* ---- create ---- */
 
 enum qcow2_preallocation {
@@ -115,19 +119,48 @@ int qcow2_luks_add(struct co *co, struct node *file, const struct qcow2_luks_cha
 int qcow2_luks_remove(struct co *co, struct node *file, const struct qcow2_luks_change *how, struct err *err)
 	ATTR_MUST_USE;
 
-/* ---- check ---- */
+/* ---- check and repair ---- */
 
 struct qcow2_check { /* the fields of qemu-img check's JSON */
 	uint64_t image_end_offset;
 	uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
-	uint64_t corruptions, leaks, check_errors;
+	uint64_t corruptions, leaks, check_errors; /* those that are left */
+	uint64_t corruptions_fixed, leaks_fixed;
 };
 
 /* Each finding is told to say(arg, text) as it is found: one line, no newline. */
 typedef void qcow2_say(void *arg, const char *text);
+/* How far it is, now and then; done <= all. false: give up, with -ECANCELED; what was begun is in order. */
+typedef bool qcow2_progress(void *arg, uint64_t done, uint64_t all);
 
-/* Reads everything, changes nothing. file: the image's file node. 0 if the check could be done, whatever it found. Memory
- * is bounded by the file's size. */
+enum {
+	QCOW2_FIX_LEAKS = 1 << 0,  /* refcounts that are too high */
+	QCOW2_FIX_ERRORS = 1 << 1, /* all else that can be repaired */
+};
+
+struct qcow2_check_how {
+	unsigned fix; /* 0: nothing is changed */
+	qcow2_say *say;
+	qcow2_progress *progress; /* each may be NULL */
+	void *arg;
+};
+
+/*
+ * Reads all metadata of the image in file, its file node. 0 if that could be done, whatever was found. Memory is bounded
+ * by the file's size.
+ *
+ * With fix, repairs: the power may fail at any point, and the next run goes on from there. Nobody else has the file open
+ * for writing. Where something can't be read, or it isn't clear which clusters are in use, what might destroy something
+ * is left undone. When everything is right in the end, the dirty and the corrupt bit are cleared.
+ */
+int qcow2_check_image(struct co *co, struct node *file, const struct qcow2_check_how *how, struct qcow2_check *out,
+	struct err *err) ATTR_MUST_USE;
+
+/* What opening a dirty image for writing begins with: refcounts and COPIED flags are put right, and the dirty bit is
+ * cleared. -EROFS: something else is wrong as well. header: the one in file, which changes on disk. */
+int qcow2_recover(struct co *co, struct node *file, const struct qcow2_header *header, struct err *err) ATTR_MUST_USE;
+
+/* qcow2_check_image that changes nothing. */
 int qcow2_check_run(struct co *co, struct node *file, qcow2_say *say, void *arg, struct qcow2_check *out,
 	struct err *err) ATTR_MUST_USE;
 
