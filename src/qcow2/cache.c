@@ -108,8 +108,11 @@ static struct qcow2_slice *victim(struct qcow2_cache *c)
 /* Waits until an entry may have become free. */
 static int make_room(struct co *co, struct qcow2_cache *c)
 {
-	if (!list_empty(&c->dirty))
+	if (!list_empty(&c->dirty)) {
+		if (c == &c->q->refcount_cache)
+			qcow2_refcounts_want(c->q);
 		return qcow2_commit(co, c->q);
+	}
 	co_queue_wait(co, &c->room);
 	return 0;
 }

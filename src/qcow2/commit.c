@@ -12,6 +12,13 @@
  * Barrier 2 is left out when phase B is empty. One commit runs at a time, so that no metadata sector has two writes in
  * flight; whoever asks meanwhile joins the next one, and all who wait for the same commit share it.
  *
+ * Lazy refcounts are left out of phase A: the disk's may be too low then, which the dirty bit says (O20, M10). It goes
+ * before everything else:
+ *
+ *     the header as it is on disk, with the dirty bit; barrier        once, before the first commit that leaves some out
+ *     ...
+ *     at the end, a commit with all of phase A, whose phase B has the header without the dirty bit
+ *
  * After an error everything captured is dirty again and what was freed stays in quarantine: nothing on disk is relied on
  * until a later commit has written it again.
  */
@@ -100,11 +107,13 @@ static void capture_header(struct qcow2 *q)
 	q->header_writing = true;
 }
 
+static bool defers_refcounts(const struct qcow2 *q) { return qcow2_is_lazy(q) && !q->refcounts_wanted; }
+
 /* Atomic: it doesn't yield. -ENOMEM: nothing has been captured. */
 static int capture(struct qcow2 *q, bool *l1_moved)
 {
-	size_t refcounts = units_dirty(&q->refcount_cache);
-	size_t l2 = MUTANT(9) || MUTANT(10) ? 4096 : units_dirty(&q->l2_cache);
+	size_t refcounts = defers_refcounts(q) ? 0 : units_dirty(&q->refcount_cache);
+	size_t l2 = MUTANT(9) || MUTANT(10) || MUTANT(29) ? 4096 : units_dirty(&q->l2_cache);
 	size_t l1 = q->l1_moved ? table_units(q, &q->l1) : table_units_dirty(q, &q->l1);
 	size_t reftable = table_units_dirty(q, &q->reftable), unit = q->unit_bytes;
 	int rc = qcow2_batch_reset(&q->phase_a, refcounts + l1 + MUTANT(37), (refcounts + l1 + MUTANT(37)) * unit);
@@ -114,7 +123,9 @@ static int capture(struct qcow2 *q, bool *l1_moved)
 	if (rc)
 		return rc;
 	*l1_moved = q->l1_moved;
-	capture_cache(&q->refcount_cache, MUTANT(9) ? &q->phase_b : &q->phase_a);
+	if (refcounts)
+		capture_cache(
+			&q->refcount_cache, MUTANT(9) || (MUTANT(29) && qcow2_is_lazy(q)) ? &q->phase_b : &q->phase_a);
 	capture_table(q, &q->l1, q->header.l1.off, q->l1_moved, q->l1_moved || MUTANT(8) ? &q->phase_a : &q->phase_b);
 	if (!MUTANT(10))
 		capture_cache(&q->l2_cache, &q->phase_b);
@@ -122,7 +133,7 @@ static int capture(struct qcow2 *q, bool *l1_moved)
 	if (q->header_dirty)
 		capture_header(q);
 	qcow2_freed_move(&q->freed_commit, &q->freed);
-	q->l1_moved = q->dirty = q->commit_soon = false;
+	q->l1_moved = q->dirty = q->commit_soon = q->refcounts_wanted = false;
 	return 0;
 }
 
@@ -164,6 +175,8 @@ static void settle(struct qcow2 *q, bool written, bool l1_moved)
 		q->l1_moved |= l1_moved;
 		q->header_dirty |= q->header_writing;
 		qcow2_dirtied(q);
+	} else if (q->header_writing) {
+		memcpy(q->durable_sector, q->sector, sizeof(q->sector));
 	}
 	q->header_writing = false;
 	qcow2_freed_settle(q, written);
@@ -201,6 +214,33 @@ static int write_phases(struct co *co, struct qcow2 *q)
 	return rc;
 }
 
+/* The dirty bit is durable before a mapping can be whose refcount isn't. Not the header as it should be: what that points
+ * to may have to be written first. */
+static int mark_dirty(struct co *co, struct qcow2 *q)
+{
+	struct qcow2_disk_header disk;
+	uint8_t sector[QCOW2_HEADER_SECTOR];
+	int rc;
+
+	if (!defers_refcounts(q) || (q->header.incompatible & QCOW2_INCOMPAT_DIRTY) ||
+		list_empty(&q->refcount_cache.dirty))
+		return 0;
+	memcpy(sector, q->durable_sector, sizeof(sector));
+	memcpy(&disk, sector, sizeof(disk));
+	disk.incompatible = be64_of(be64_get(disk.incompatible) | QCOW2_INCOMPAT_DIRTY);
+	memcpy(sector, &disk, sizeof(disk));
+	rc = MUTANT(91) ? 0 : node_write(co, q->node.file, 0, IOV_BUF(sector, sizeof(sector)), 0);
+	if (!rc && !MUTANT(91))
+		rc = qcow2_barrier(co, q);
+	if (rc)
+		return rc;
+	memcpy(q->durable_sector, sector, sizeof(sector));
+	q->header.incompatible |= QCOW2_INCOMPAT_DIRTY;
+	if (MUTANT(91))
+		qcow2_header_changed(q);
+	return 0;
+}
+
 static int commit_once(struct co *co, struct qcow2 *q)
 {
 	bool l1_moved;
@@ -209,7 +249,9 @@ static int commit_once(struct co *co, struct qcow2 *q)
 	q->stats.commits++;
 	if (!q->dirty)
 		return qcow2_barrier(co, q);
-	rc = capture(q, &l1_moved);
+	rc = mark_dirty(co, q);
+	if (!rc)
+		rc = capture(q, &l1_moved);
 	if (rc)
 		return rc;
 	rc = write_phases(co, q);

@@ -58,15 +58,27 @@ static int trim_file(struct co *co, struct qcow2 *q)
 	return node_resize(co, q->node.file, q->high_water - (MUTANT(46) ? q->cluster_bytes : 0));
 }
 
-/* Commit what is mapped; then nothing holds the quarantine back; then the refcounts that fell. */
+/* Refcounts that fell, or were put off; the dirty bit goes when they are durable. */
+static int settle_refcounts(struct co *co, struct qcow2 *q)
+{
+	if (!list_empty(&q->refcount_cache.dirty))
+		qcow2_refcounts_want(q);
+	if (q->header.incompatible & QCOW2_INCOMPAT_DIRTY) {
+		q->header.incompatible &= ~(uint64_t)QCOW2_INCOMPAT_DIRTY;
+		qcow2_header_changed(q);
+	}
+	return q->dirty ? qcow2_commit(co, q) : 0;
+}
+
+/* Commit what is mapped; then nothing holds the quarantine back; then the refcounts. */
 static int close_metadata(struct co *co, struct qcow2 *q)
 {
 	int rc = qcow2_commit(co, q);
 
 	if (!rc)
 		rc = qcow2_reclaim(co, q);
-	if (!rc && q->dirty)
-		rc = qcow2_commit(co, q);
+	if (!rc)
+		rc = settle_refcounts(co, q);
 	if (!rc)
 		rc = trim_file(co, q);
 	return rc;
@@ -154,11 +166,7 @@ static int refuse(const struct qcow2 *q, const struct qcow2_options *o, struct e
 			"it to one with encrypt.format=luks");
 	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
 		return err_set(err, -EROFS,
-			"the image is marked corrupt: repair it (qemu-img check -r all), or open it read only");
-	if (h->incompatible & QCOW2_INCOMPAT_DIRTY)
-		return err_set(err, -EROFS,
-			"the image was not closed cleanly and its refcounts may be wrong: repair it "
-			"(qemu-img check -r all), or open it read only");
+			"the image is marked corrupt: repair it (corral check -r all), or open it read only");
 	return 0;
 }
 
@@ -278,6 +286,20 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 	return rc ? err_set(err, rc, "%s: can't prepare the image for writing: %s", q->node.name, strerror(-rc)) : 0;
 }
 
+/* It wasn't closed: refcounts may be wrong, the mapping isn't. */
+static int recover(struct co *co, struct qcow2 *q, struct node *file, struct err *err)
+{
+	int rc = qcow2_recover(co, file, &q->header, err);
+
+	if (rc) {
+		err_prefix(err,
+			"the image was not closed cleanly and its refcounts couldn't be put right; repair it "
+			"(corral check -r all), or open it read only");
+		return rc;
+	}
+	return qcow2_header_load(co, file, FEATURES_KNOWN, &q->header, err);
+}
+
 static int read_header(
 	struct co *co, struct qcow2 *q, struct node *file, const struct qcow2_options *o, struct err *err)
 {
@@ -287,9 +309,12 @@ static int read_header(
 		rc = refuse(q, o, err);
 	if (!rc && o->snapshot)
 		rc = qcow2_snapshot_view(co, file, &q->header, o->snapshot, err);
+	if (!rc && o->write && (q->header.incompatible & QCOW2_INCOMPAT_DIRTY))
+		rc = recover(co, q, file, err);
 	if (rc)
 		return rc;
 	rc = node_read(co, file, 0, IOV_BUF(q->sector, MIN(file->size, (uint64_t)QCOW2_HEADER_SECTOR)));
+	memcpy(q->durable_sector, q->sector, sizeof(q->sector));
 	return rc ? err_set(err, rc, "%s: can't read the header: %s", file->name, strerror(-rc)) : 0;
 }
 

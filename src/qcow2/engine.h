@@ -145,7 +145,8 @@ struct qcow2_table {       /* a table that is whole in memory: the L1 table, the
 struct qcow2 {
 	struct node node; /* first */
 	struct qcow2_header header;
-	uint8_t sector[QCOW2_HEADER_SECTOR]; /* the first sector as it should be on disk */
+	uint8_t sector[QCOW2_HEADER_SECTOR];         /* the first sector as it should be on disk */
+	uint8_t durable_sector[QCOW2_HEADER_SECTOR]; /* and as the last commit that succeeded has left it there */
 	struct qcow2_options options;
 	struct qcow2_stats stats;
 
@@ -177,6 +178,7 @@ struct qcow2 {
 	bool header_dirty;
 	bool header_durable;       /* it has been written since the image was opened: rewrite.c */
 	struct co_mutex rewriting; /* the header cluster as a whole: rewrite.c; before every other lock of the image */
+	bool refcounts_wanted;     /* the next commit writes refcounts, even where they are lazy */
 	struct qcow2_cache l2_cache, refcount_cache;
 
 	uint64_t file_bytes; /* the file's size */
@@ -502,6 +504,18 @@ void qcow2_leaks_resume(struct qcow2 *q);
 /* Joins a commit that starts after this call: everything that was done before is durable on return. */
 int qcow2_commit(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 int qcow2_barrier(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+
+/* Refcounts may wait until the image is closed, while the dirty bit is set. */
+static inline bool qcow2_is_lazy(const struct qcow2 *q)
+{
+	return q->header.version >= 3 && (q->header.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
+}
+/* The next commit writes them nevertheless. */
+static inline void qcow2_refcounts_want(struct qcow2 *q)
+{
+	q->refcounts_wanted = true;
+	qcow2_dirtied(q);
+}
 
 /* ---- batch.c ---- */
 
