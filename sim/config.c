@@ -11,6 +11,7 @@
 
 #include "base/math.h"
 #include "crypt.h"
+#include "damage.h"
 #include "memory.h"
 
 static const char *const op_names[SIM_OP_KINDS] = {"read", "write", "write-fua", "write-compressed", "flush", "zero",
@@ -140,6 +141,21 @@ static void draw_encryption(struct sim_config *c)
 		c->image.compressed_in = 0;
 	if (c->base.encrypted)
 		c->base.compressed_in = 0;
+}
+
+/* By numbers of their own: other seeds' draws are as they were. */
+static void draw_damage(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 9);
+	for (unsigned i = 0; i < SIM_RECOVERY_CUTS; i++)
+		c->recovery_cuts[i] = coin(&r) ? 1 + sim_below(&r, 60) : 0;
+	if (!sim_one_in(&r, 10))
+		return;
+	c->damage = 1 + sim_below(&r, SIM_DAMAGE_ALL);
+	if (c->image.used_until && coin(&r))
+		c->image.used_until = 0;
 }
 
 /* ---- the host ---- */
@@ -359,6 +375,7 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 	draw_image(c, &r);
 	draw_encryption(c);
 	draw_host(c, &r);
+	draw_damage(c);
 	c->overlap = coin(&r);
 	if (overlap != SIM_OVERLAP_AUTO)
 		c->overlap = overlap == SIM_OVERLAP_YES;
@@ -379,6 +396,7 @@ void sim_config_cycles(struct sim_config *c, uint32_t cycles)
 	sim_free(c->ops);
 	c->faults = (struct sim_faults){.no_zero = c->faults.no_zero, .no_punch = c->faults.no_punch};
 	c->faulty = false;
+	c->damage = 0;
 	draw_ops(c, cycles * CYCLE_OPS, &r);
 	for (uint32_t i = 0; i < c->ops_count; i++) {
 		if (i % CYCLE_OPS == 0)
@@ -431,6 +449,8 @@ void sim_config_tell(const struct sim_config *c)
 	tell_if(c->unit_bytes > 512, "4k sectors");
 	tell_if(c->faulty, "faulty");
 	tell_if(c->bitmaps, "bitmaps");
+	if (c->damage)
+		printf("\ndamage: %#x", c->damage);
 	printf("\nrun: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
 		c->nbd ? ", NBD" : "");
 }

@@ -45,13 +45,17 @@ struct sim_op {
 
 enum sim_below_kind { SIM_BELOW_NONE, SIM_BELOW_RAW, SIM_BELOW_QCOW2 };
 
+#define SIM_RECOVERY_CUTS 3 /* of a run, at most, while an image is repaired or recovered */
+
 struct sim_config {
 	uint64_t seed, schedule; /* schedule: of latencies, coroutines, faults */
 	struct sim_geometry image;
 	enum sim_below_kind below;
 	struct sim_geometry base; /* of the backing file, if it is qcow2; its guest_bytes in any case */
-	uint64_t guest_most;      /* bytes that it may grow to */
-	uint64_t file_bytes;      /* the most that the image's file may have */
+	uint32_t damage;          /* SIM_DAMAGE_*: planted in the image, to be repaired before its first life */
+	uint32_t recovery_cuts[SIM_RECOVERY_CUTS]; /* events after which the power is cut while it is; 0: never */
+	uint64_t guest_most;                       /* bytes that it may grow to */
+	uint64_t file_bytes;                       /* the most that the image's file may have */
 	uint32_t unit_bytes;
 	bool device, data_device;
 	struct qcow2_options options;

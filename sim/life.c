@@ -368,18 +368,21 @@ int sim_image_open(struct co *co, struct sim_run *run, const char *snapshot, str
 static bool image_open(struct co *co, struct sim_run *run)
 {
 	struct sim_faults faults = run->world.faults;
+	bool recovering = run->cut && run->raw.dirty; /* see sim_repair for what follows from it */
 	struct err err = {0};
 	int rc = -EIO;
 
 	for (unsigned tries = 0; rc && tries < OPEN_TRIES && !dead(run); tries++) {
-		if (tries == OPEN_TRIES - 1)
-			run->world.faults = (struct sim_faults){.no_zero = faults.no_zero, .no_punch = faults.no_punch};
+		if (tries == OPEN_TRIES - 1 || (recovering && run->repairs++ > OPEN_TRIES))
+			sim_world_calm(&run->world);
 		else if (tries > 0)
 			co_sleep(co, TRY_WAIT_NS);
 		sim_bitmaps_opening(run, tries > 0);
 		rc = sim_image_open(co, run, NULL, &run->node, &err);
 		if (rc && !dead(run) && !(run->config->faulty && tries < OPEN_TRIES - 1))
 			sim_violation("the image can't be opened: %s (%s)", err.text, strerror(-rc));
+		if (rc && !dead(run) && recovering)
+			sim_judge_cut(run);
 	}
 	run->world.faults = faults;
 	return rc == 0 && !dead(run);
@@ -450,8 +453,7 @@ static void settle(struct co *co, struct sim_run *run)
 
 	if (dead(run) || run->next_op < run->config->ops_count)
 		return;
-	run->world.faults =
-		(struct sim_faults){.no_zero = run->world.faults.no_zero, .no_punch = run->world.faults.no_punch};
+	sim_world_calm(&run->world);
 	if (!run->failed_flush) {
 		sim_life_start(run, &flush);
 		wait_idle(co, run);
@@ -460,12 +462,22 @@ static void settle(struct co *co, struct sim_run *run)
 		read_all(co, run);
 }
 
+/* What an earlier cut, or we, left to be put right may be cut off as well. */
+static void recovery_cut_arm(struct sim_run *run)
+{
+	if ((run->damaged || (run->cut && run->raw.dirty)) && run->recoveries < SIM_RECOVERY_CUTS)
+		run->cut_in = run->config->recovery_cuts[run->recoveries++];
+}
+
 void sim_life(struct co *co, void *arg)
 {
 	struct sim_run *run = arg;
 
 	run->tally->lives++;
 	co_queue_init(&run->freed);
+	recovery_cut_arm(run);
+	if (run->damaged && !sim_repair(co, run))
+		return;
 	if (!image_open(co, run)) {
 		if (run->node)
 			(void)node_close(co, take(run->node));

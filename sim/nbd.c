@@ -117,6 +117,7 @@ struct sim_nbd *sim_nbd_new(struct sim_run *run)
 	draw_server(nbd, &r);
 	draw_clients(nbd, &r);
 	sim_rng_init(&nbd->rng, run->config->schedule, 10);
+	nbd->shared.stopping = true; /* there is no server yet */
 	return nbd;
 }
 

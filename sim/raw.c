@@ -106,7 +106,8 @@ static bool header_check(struct sim_raw *r)
 		return sim_raw_problem(r, "header: version %u, cluster bits %u, refcount order %u", h->version,
 			h->cluster_bits, h->refcount_order);
 	if (h->incompatible &
-		~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_EXTENDED))
+		~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_EXTENDED |
+			(r->damaged ? INCOMPATIBLE_CORRUPT : 0)))
 		return sim_raw_problem(r, "header: incompatible features %#" PRIx64, h->incompatible);
 	if (h->compression > 1 || (h->compression != 0) != ((h->incompatible & INCOMPATIBLE_COMPRESSION) != 0))
 		return sim_raw_problem(r, "header: compression type %u", h->compression);
@@ -132,6 +133,8 @@ bool sim_raw_claim(struct sim_raw *r, uint64_t off, enum sim_role role, uint8_t 
 	if (c >= r->clusters)
 		return sim_raw_problem(r, "M3: %s at %#" PRIx64 ", beyond the end of the file at %#" PRIx64,
 			sim_role_names[role], off, r->image->size);
+	if (r->damaged)
+		return ++r->references[c] > 0;
 	if (r->role[c] != SIM_ROLE_NONE && r->role[c] != role)
 		return sim_raw_problem(r, "M2: cluster %#" PRIx64 " is both %s and %s", off, sim_role_names[r->role[c]],
 			sim_role_names[role]);
@@ -205,6 +208,8 @@ static bool reftable_check(struct sim_raw *r)
 	uint64_t bytes = (uint64_t)r->header.reftable_clusters << r->header.cluster_bits;
 	uint64_t entries[SIM_SECTOR / 8];
 
+	if (r->damaged && !sim_raw_refcounts_mean(r))
+		return true;
 	if (!sim_raw_claim_run(r, r->header.reftable_offset, bytes, SIM_ROLE_REFTABLE))
 		return false;
 	for (uint64_t at = 0; at < bytes; at += SIM_SECTOR) {
@@ -309,13 +314,16 @@ static bool copied_compare(struct sim_raw *r, uint32_t c)
 
 static bool refcounts_compare(struct sim_raw *r)
 {
+	uint64_t widest = UINT64_MAX >> (64 - (1u << r->header.refcount_order));
+
 	for (uint32_t c = 0; c < r->clusters; c++) {
-		if (r->copied[c] && !r->dirty && !copied_compare(r, c))
+		if (r->copied[c] && sim_raw_refcounts_mean(r) && !copied_compare(r, c))
 			return false;
 		r->allocated += r->references[c] != 0;
 		if (r->refcount[c] > r->references[c])
 			r->leaks++;
-		else if (r->refcount[c] < r->references[c] && !r->dirty)
+		else if (r->refcount[c] < r->references[c] && sim_raw_refcounts_mean(r) &&
+			!(r->damaged && r->refcount[c] == widest)) /* two roles, and no room to say so */
 			return sim_raw_problem(r, "M1: cluster %#" PRIx64 " (%s): refcount %" PRIu64 ", references %u",
 				(uint64_t)c << r->header.cluster_bits, sim_role_names[r->role[c]], r->refcount[c],
 				r->references[c]);

@@ -62,6 +62,8 @@ struct sim_raw {
 	bool data_alone;              /* the data file by itself must be what the guest reads */
 	bool exact;                   /* COPIED must be set wherever the refcount is 1: nothing has been interrupted */
 	bool sharing; /* references may have been counted of a tree that nothing refers to yet: a leak, also of what is COPIED */
+	bool damaged;           /* it is to be repaired: clusters may have two roles, and refcounts mean nothing ... */
+	uint64_t damaged_table; /* ... while this is still their table */
 
 	/* what the check found */
 	struct sim_raw_header header;

@@ -30,6 +30,12 @@ extern const char *const sim_role_names[];
 /* Notes the first thing that is wrong; always false. */
 bool sim_raw_problem(struct sim_raw *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Whether refcounts say anything about this image. */
+static inline bool sim_raw_refcounts_mean(const struct sim_raw *r)
+{
+	return !r->dirty && !(r->damaged && r->header.reftable_offset == r->damaged_table);
+}
+
 /* A reference to the cluster at off; tree tells one L1 table's tree from another's. */
 bool sim_raw_claim(struct sim_raw *r, uint64_t off, enum sim_role role, uint8_t tree);
 /* The same for whole clusters that aren't part of a tree. */

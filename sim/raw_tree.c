@@ -56,7 +56,7 @@ static bool copied_check(struct walk *w, const char *what, uint64_t entry, uint6
 	struct sim_raw *r = w->r;
 	uint64_t refcount = r->refcount[host >> r->header.cluster_bits];
 
-	if (r->dirty || w->number != 0)
+	if (!sim_raw_refcounts_mean(r) || w->number != 0)
 		return true;
 	if ((entry & FLAG_COPIED) && refcount == 0)
 		return sim_raw_problem(
@@ -111,7 +111,7 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry, uint64_t 
 	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) ||
 		(host == 0 && (entry & FLAG_COPIED) && !r->data))
 		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
-	if (has_host && r->data && (host != first * SIM_SECTOR || !(entry & FLAG_COPIED)))
+	if (has_host && r->data && (host != first * SIM_SECTOR || !((entry & FLAG_COPIED) || r->damaged)))
 		return sim_raw_problem(
 			r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64 " in the data file", entry, first);
 	if (has_host && !r->data &&

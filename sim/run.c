@@ -8,6 +8,7 @@
 
 #include "base/math.h"
 #include "base/mutant.h"
+#include "damage.h"
 #include "memory.h"
 #include "nbd.h"
 
@@ -83,6 +84,8 @@ static void files_make(struct sim_run *run)
 	sim_make(&run->image, &c->image, &r);
 	if (c->image.data != SIM_DATA_INSIDE)
 		sim_make_data(&run->image, &c->image, c->guest_most, &r);
+	if (c->damage)
+		sim_damage(&run->image, &c->image, c->damage, &r);
 	if (c->device)
 		bytes = MIN(bytes, align_up(run->image.len + 16 * c->guest_most + (UINT64_C(256) << 10), 65536));
 	run->disk = sim_world_file(&run->world, "image", bytes, c->unit_bytes, c->device);

@@ -68,6 +68,9 @@ struct sim_run {
 	uint64_t guest_bytes;    /* as of the last resize that returned */
 	uint32_t cut_in;         /* events until the power is cut; 0: not planned */
 	bool cut;                /* it was */
+	bool damaged;            /* the image is still to be repaired */
+	unsigned repairs;        /* tried so far */
+	unsigned recoveries;     /* begun so far, by repair or by opening */
 	bool failed_flush;       /* the guest has been told so: nothing succeeds before the image is opened again */
 	bool disturbed;          /* something failed, or the power was cut: clusters may have leaked */
 	uint32_t leaks_before;
@@ -128,6 +131,9 @@ void sim_bitmaps_settle(struct sim_run *run);
 
 /* sample.c: keeps the image in disk->found as a file, if it is its turn */
 void sim_sample(struct sim_run *run);
+
+/* repair.c: repairs the damage that was planted; false: the power was cut meanwhile */
+bool sim_repair(struct co *co, struct sim_run *run);
 
 /* life.c */
 void sim_life(struct co *co, void *arg);

@@ -55,7 +55,10 @@ void sim_sample(struct sim_run *run)
 	struct sim_samples *s = &run->tally->samples;
 	char folder[4000];
 
-	if (!s->folder || run->config->image.encrypted || run->tally->images % s->one_in != 0)
+	/* What is on its way to be repaired isn't sound yet, in nobody's opinion; what is encrypted needs a key. */
+	if (run->raw.damaged || run->raw.dirty || run->config->image.encrypted)
+		return;
+	if (!s->folder || run->tally->images % s->one_in != 0)
 		return;
 	snprintf(folder, sizeof(folder), "%s/%" PRIu64, s->folder, s->taken++);
 	if (mkdir(folder, 0777) != 0) {

@@ -187,6 +187,8 @@ static void no_data_file(struct sim_config *c)
 	c->data_device = false;
 }
 static void no_data_device(struct sim_config *c) { c->data_device = false; }
+static void no_damage(struct sim_config *c) { c->damage = 0; }
+static void no_recovery_cuts(struct sim_config *c) { memset(c->recovery_cuts, 0, sizeof(c->recovery_cuts)); }
 static void no_device(struct sim_config *c) { c->device = false; }
 static void small_units(struct sim_config *c) { c->unit_bytes = 512; }
 static void wide_refcounts(struct sim_config *c) { c->image.refcount_order = 4; }
@@ -216,9 +218,9 @@ static void no_delays(struct sim_config *c)
 }
 
 static simplify *const simplifications[] = {no_faults, no_harm, no_buggify, no_tail, no_slow, no_gaps, no_pressure,
-	no_snapshots, no_bitmaps, no_names, no_encryption, no_lazy, no_compressed, zlib_only, no_data_file,
-	no_data_device, no_device, small_units, wide_refcounts, version_3, empty, in_order, one_by_one, raw_below,
-	nothing_below, plain_cache, no_nbd, no_delays};
+	no_snapshots, no_bitmaps, no_names, no_encryption, no_lazy, no_damage, no_recovery_cuts, no_compressed,
+	zlib_only, no_data_file, no_data_device, no_device, small_units, wide_refcounts, version_3, empty, in_order,
+	one_by_one, raw_below, nothing_below, plain_cache, no_nbd, no_delays};
 
 static bool shrink_rest(struct sim_config *c)
 {
@@ -343,6 +345,10 @@ static void faults_print(const struct sim_config *c)
 
 static void host_print(const struct sim_config *c)
 {
+	FIELD(c, damage);
+	FIELD(c, recovery_cuts[0]);
+	FIELD(c, recovery_cuts[1]);
+	FIELD(c, recovery_cuts[2]);
 	FIELD(c, guest_most);
 	FIELD(c, file_bytes);
 	FIELD(c, unit_bytes);

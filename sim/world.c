@@ -231,6 +231,11 @@ void sim_world_cut(struct sim_world *w)
 	}
 }
 
+void sim_world_calm(struct sim_world *w)
+{
+	w->faults = (struct sim_faults){.no_zero = w->faults.no_zero, .no_punch = w->faults.no_punch};
+}
+
 void sim_world_restart(struct sim_world *w)
 {
 	assert(w->in_flight == 0 && co_sched_alive(w->io.sched) == 0);

@@ -103,6 +103,7 @@ struct sim_disk *sim_world_file(
 	struct sim_world *w, const char *name, uint64_t bytes, uint32_t unit_bytes, bool device);
 struct sim_file *sim_world_find(struct sim_world *w, const char *name);
 void sim_world_cut(struct sim_world *w);
+void sim_world_calm(struct sim_world *w);    /* no more faults; what the file system can't do it still can't */
 void sim_world_restart(struct sim_world *w); /* after a cut; nothing is alive */
 void sim_world_digest(struct sim_world *w, uint64_t what);
 

@@ -74,6 +74,16 @@ static void latency_draw(struct sim_latency *l, struct sim_rng *r)
 	l->slow = 20 * (1000 + l->spread + l->flush);
 }
 
+/* Numbers of their own: what doesn't recover isn't disturbed. */
+static void recovery_cuts_draw(struct sim_config *c, uint64_t schedule)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, schedule, 7);
+	for (unsigned i = 0; i < SIM_RECOVERY_CUTS; i++)
+		c->recovery_cuts[i] = sim_below(&r, 2) ? 1 + sim_below(&r, 60) : 0;
+}
+
 static void ops_draw(const struct crash_case *k, struct sim_config *c, struct sim_rng *r)
 {
 	unsigned jitter = k->jitter_us ? k->jitter_us : 300;
@@ -102,6 +112,7 @@ static void schedule_run(const struct crash_case *k, uint64_t schedule, struct s
 	latency_draw(&c.latency, &r);
 	c.fifo = sim_one_in(&r, 4);
 	ops_draw(k, &c, &r);
+	recovery_cuts_draw(&c, schedule);
 	sim_run(&c, tally);
 	sim_config_free(&c);
 }
