@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# What Corral doesn't know it refuses, by name, and leaves the image alone; what it may ignore it keeps. Dirty and corrupt
-# images can be read, not written. Autoclear bits go when somebody writes who doesn't know them, and only then.
+# What Corral doesn't know it refuses, by name, and leaves the image alone; what it may ignore it keeps. Dirty images are put
+# right when they are opened for writing, corrupt ones
+# can be read, not written. Autoclear bits go when somebody writes who doesn't know them, and only then.
 . "$(dirname "$0")/lib.sh"
 
 header() { python3 "$INTEROP/header.py" "$@"; }
@@ -47,7 +48,15 @@ refused_whole 'bit 6[23]' image
 
 plain image
 header set image incompatible 0
-readable_only 'dirty|not closed cleanly' image
+serve image --read-only
+qio -r -f raw "$URI" -- "read -P 1 0 1M"
+stop
+equal "$(header get image incompatible)" 1 "a dirty image that was only read"
+serve image
+qio -r -f raw "$URI" -- "read -P 1 0 1M"
+stop
+equal "$(header get image incompatible)" 0 "a dirty image that was opened for writing"
+clean image
 plain image
 header set image incompatible 1
 readable_only 'corrupt' image
