@@ -478,14 +478,18 @@ static void sector_flush(struct sim_disk *d, uint32_t sector, uint64_t covers)
 	chain_cut(d, sector, v);
 }
 
+/* The size is one value: when a change of it is durable, so is what ended before it, even if a failed flush had lost that. */
 static void size_flush(struct sim_disk *d, uint64_t covers)
 {
-	uint32_t left = 0;
+	uint32_t left = 0, end = 0;
 
+	for (uint32_t i = 0; i < d->size_changes_count; i++)
+		if (covered(d, d->size_changes[i].write, covers))
+			end = i + 1;
 	for (uint32_t i = 0; i < d->size_changes_count; i++) {
 		const struct sim_size_change c = d->size_changes[i];
 
-		if (covered(d, c.write, covers))
+		if (i < end && d->writes[c.write].done != 0)
 			d->durable_size = c.truncate ? c.size : MAX(c.size, d->durable_size);
 		else
 			d->size_changes[left++] = c;
