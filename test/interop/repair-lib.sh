@@ -71,4 +71,3 @@ verdict() {
 	printf '%-34s %-12s found %-10s left by us %s, by QEMU %s  content %s\n' "$1" "$2" "$found" "$4" "$theirs" "$5"
 	CASES=$((CASES + 1))
 }
-
