@@ -116,6 +116,33 @@ void sim_bitmaps_resizing(struct sim_run *run)
 		run->bitmaps.v[k].now.sound = false;
 }
 
+void sim_bitmaps_goto_begin(struct sim_run *run, uint64_t bytes)
+{
+	struct sim_op all = {.sectors = (uint32_t)(MAX(bytes, run->guest_bytes) / SIM_SECTOR)};
+
+	sim_bitmaps_change_begin(run, &all);
+	if (bytes != run->guest_bytes)
+		sim_bitmaps_resizing(run);
+}
+
+/* What was behind the end of a disk that has shrunk is forgotten. */
+static void cut_off(struct sim_bitmap_state *s, uint64_t disk_bytes, uint32_t sectors)
+{
+	uint32_t left = s->exists ? (uint32_t)div_round_up(disk_bytes, UINT64_C(1) << s->granularity_bits) : 0;
+
+	memset(s->least + left, 0, sectors - left);
+	memset(s->most + left, 0, sectors - left);
+}
+
+void sim_bitmaps_goto_end(struct sim_run *run)
+{
+	struct sim_op all = {.sectors = (uint32_t)(run->guest_bytes / SIM_SECTOR)};
+
+	sim_bitmaps_change_end(run, &all, SIM_DONE);
+	for (unsigned k = 0; k < SIM_BITMAPS; k++)
+		cut_off(&run->bitmaps.v[k].now, run->guest_bytes, run->bitmaps.sectors);
+}
+
 void sim_bitmaps_closed(struct sim_run *run)
 {
 	for (unsigned k = 0; k < SIM_BITMAPS; k++)

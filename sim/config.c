@@ -260,8 +260,6 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 	draw_snapshots(c, r);
 	for (unsigned k = SIM_BITMAP_ADD; k <= SIM_BITMAP_MERGE; k++)
 		c->weight[k] = c->bitmaps && coin(r) ? 1 + sim_below(r, 3) : 0;
-	if (c->bitmaps) /* which would have to follow a disk that becomes smaller */
-		c->weight[SIM_SNAPSHOT_GOTO] = 0;
 	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
 	c->weight[SIM_CUT] = sim_one_in(r, 3);
 }

@@ -119,6 +119,9 @@ void sim_bitmaps_change_end(struct sim_run *run, const struct sim_op *op, enum s
 void sim_bitmaps_opening(struct sim_run *run, bool again);
 void sim_bitmaps_resizing(struct sim_run *run);
 void sim_bitmaps_closed(struct sim_run *run);
+/* All of the disk becomes what it was: it has that size then, or, until the end, not yet. */
+void sim_bitmaps_goto_begin(struct sim_run *run, uint64_t bytes);
+void sim_bitmaps_goto_end(struct sim_run *run);
 void sim_bitmap_op(struct co *co, struct sim_task *t);
 static inline bool sim_op_is_bitmap(enum sim_op_kind kind)
 {

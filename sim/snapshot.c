@@ -278,6 +278,7 @@ static void op_goto(struct co *co, struct sim_task *t)
 		return;
 	run->sharing = true;
 	s->going_back = true;
+	sim_bitmaps_goto_begin(run, s->size);
 	rc = qcow2_snapshot_apply(co, run->node, s->name, &err);
 	if (dead(run))
 		return;
@@ -287,6 +288,7 @@ static void op_goto(struct co *co, struct sim_task *t)
 		return;
 	}
 	disk_becomes(run, s);
+	sim_bitmaps_goto_end(run);
 	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++)
 		run->snapshots[k].going_back = false;
 }

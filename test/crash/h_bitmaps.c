@@ -57,6 +57,20 @@ static const struct sim_op edits[] = {
 	{.kind = SIM_BITMAP_ADD, .first = 2, .sectors = 4},
 };
 
+/* The whole disk changes at once, and its size; the snapshots are those from before it grew and after. */
+static const struct sim_op go_back[] = {
+	{.kind = SIM_SNAPSHOT_CREATE},
+	{.kind = SIM_WRITE, .first = 8, .sectors = 6},
+	{.kind = SIM_RESIZE, .sectors = 51},
+	{.kind = SIM_SNAPSHOT_CREATE},
+	{.kind = SIM_BITMAP_CLEAR, .first = 0},
+	{.kind = SIM_SNAPSHOT_GOTO, .first = 0},
+	{.kind = SIM_REOPEN},
+	{.kind = SIM_BITMAP_CLEAR, .first = 1},
+	{.kind = SIM_SNAPSHOT_GOTO, .first = 1},
+	{.kind = SIM_REOPEN},
+};
+
 static const struct crash_case cases[] = {
 	{.name = "h30-bitmaps-miss-no-write",
 		CRASH_OPS(changes),
@@ -69,6 +83,13 @@ static const struct crash_case cases[] = {
 		.config = {.bitmaps = true,
 			.image = {.cluster_bits = 9, .guest_bytes = 33 * SIM_SECTOR, .bitmaps = 3},
 			.guest_most = 90 * SIM_SECTOR}},
+	{.name = "h30-bitmaps-of-a-disk-that-goes-back",
+		CRASH_OPS(go_back),
+		.rounds = 1,
+		.mutants = {83, 86},
+		.config = {.bitmaps = true,
+			.image = {.guest_bytes = 33 * SIM_SECTOR, .fill = SIM_FILL_MIXED, .bitmaps = 3},
+			.guest_most = 60 * SIM_SECTOR}},
 	{.name = "h29-edits-are-whole",
 		CRASH_OPS(edits),
 		.rounds = 2,
