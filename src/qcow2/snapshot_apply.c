@@ -116,10 +116,11 @@ static int exchange_tables(struct co *co, struct qcow2 *q, struct application *a
 	return 0;
 }
 
-/* All of the disk changes, and maybe its size. */
+/* All of the disk changes, and maybe its size: only then a disabled bitmap has to follow. */
 static int switch_over(struct co *co, struct qcow2 *q, struct application *a, struct err *err)
 {
-	int rc = qcow2_bitmaps_resize_begin(co, q, a->size);
+	bool sized = a->size != q->node.size;
+	int rc = sized ? qcow2_bitmaps_resize_begin(co, q, a->size) : 0;
 
 	if (rc)
 		err_set(err, rc, "the dirty bitmaps can't follow: %s", strerror(-rc));
@@ -127,7 +128,8 @@ static int switch_over(struct co *co, struct qcow2 *q, struct application *a, st
 		rc = share_tree(co, q, a, err);
 	if (!rc)
 		rc = exchange_tables(co, q, a, err);
-	qcow2_bitmaps_resize_end(q);
+	if (sized)
+		qcow2_bitmaps_resize_end(q);
 	if (!rc)
 		qcow2_bitmaps_changing(&q->node, 0, q->node.size);
 	return rc;
