@@ -183,6 +183,7 @@ static int run(struct co *co, void *arg)
 
 	s->image.no_backing = true;
 	s->image.write = s->action != LIST;
+	s->image.qcow2.locked = true; /* no data is read or written */
 	if (image_open(co, &s->image, &n, &err) < 0)
 		return cli_complain("%s", err.text);
 	status = actions[s->action](co, s, n, &err);

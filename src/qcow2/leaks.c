@@ -136,7 +136,7 @@ static int count_active(struct co *co, struct search *s)
 
 static int count_snapshot_table(struct co *co, struct search *s, uint64_t table)
 {
-	bool loose;
+	bool loose = false;
 	int rc = disturbed(s->q);
 
 	if (rc || !table)

@@ -112,7 +112,7 @@ fails 'key size 20' "$CORRAL" create "${OBJECTS[@]}" -o $FAST,encrypt.ivgen-alg=
 
 # ---- every shape ----
 for options in cluster_size=512 cluster_size=4k cluster_size=2M compat=0.10 extended_l2=on preallocation=metadata \
-	preallocation=full,cluster_size=16k refcount_bits=64,lazy_refcounts=off; do
+	preallocation=full,cluster_size=16k refcount_bits=64,lazy_refcounts=off data_file=outside.raw; do
 	make -o "$FAST,$options" image 1M
 	to_and_fro image
 done
