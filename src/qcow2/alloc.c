@@ -12,6 +12,8 @@
 
 #include "qcow2/engine.h"
 
+#define SLICES_A_TURN 16u /* of refcounts that are cached and full */
+
 static uint64_t growth_step(const struct qcow2 *q)
 {
 	uint64_t step = MIN(MAX(q->file_bytes / 16, UINT64_C(16) * q->cluster_bytes), 64 * MiB);
@@ -182,13 +184,39 @@ int qcow2_alloc_at(struct co *co, struct qcow2 *q, uint64_t cluster, bool *taken
 	return rc;
 }
 
+/* The first free cluster, a slice at a time: a large image that is full has many, so others have their turn in between. */
+static int find_free(struct co *co, struct qcow2 *q, uint64_t *cluster)
+{
+	uint64_t entries = qcow2_slice_refcounts(q);
+
+	for (unsigned slices = 1;; slices++) {
+		uint64_t at = q->next_cluster = skip_full(q, q->next_cluster), n = at % entries;
+		struct qcow2_slice *s;
+		uint64_t index;
+		int rc = qcow2_refcount_slice(co, q, at, &s, &index);
+
+		*cluster = at;
+		if (rc || !s)
+			return rc;
+		if (q->next_cluster != at)
+			continue;
+		while (n < entries && qcow2_refcount_get(s->data, q->header.refcount_order, n) != 0)
+			n++;
+		*cluster = q->next_cluster = at - at % entries + n;
+		if (n < entries)
+			return 0;
+		bit_set(q->full, at / entries);
+		if (slices % SLICES_A_TURN == 0)
+			co_yield(co);
+	}
+}
+
 /* Takes clusters one by one; the first that isn't free sends it on, to begin behind that one. */
 static int take_adjacent(struct co *co, struct qcow2 *q, uint64_t n, uint64_t *start)
 {
 	uint64_t taken = 0;
-	int rc = 0;
+	int rc = find_free(co, q, start);
 
-	*start = skip_full(q, q->next_cluster);
 	while (!rc && taken < n) {
 		bool ok;
 

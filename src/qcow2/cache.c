@@ -190,6 +190,23 @@ int qcow2_cache_get_zero(struct co *co, struct qcow2_cache *c, uint64_t host, st
 	return 0;
 }
 
+/* How many there are, as far as `most` more. */
+static unsigned count(const struct list *l, unsigned most)
+{
+	unsigned n = 0;
+
+	for (const struct list *it = l->next; it != l && n < most; it = it->next)
+		n++;
+	return n;
+}
+
+int qcow2_cache_relieve(struct co *co, struct qcow2_cache *c)
+{
+	unsigned most = c->entries - c->entries / 4;
+
+	return count(&c->dirty, most) + count(&c->writing, most) >= most ? qcow2_commit(co, c->q) : 0;
+}
+
 struct prefetch {
 	struct qcow2_cache *c;
 	uint64_t next, end;

@@ -229,7 +229,7 @@ static uint64_t cache_bytes(uint64_t asked, uint64_t all, uint64_t most)
 static int init_caches(struct qcow2 *q)
 {
 	const struct qcow2_options *o = &q->options;
-	uint64_t l2 = cache_bytes(o->l2_cache_bytes, q->l1.n * q->cluster_bytes, QCOW2_DEFAULT_L2_CACHE);
+	uint64_t l2 = cache_bytes(o->l2_cache_bytes, 2 * q->l1.n * q->cluster_bytes, QCOW2_DEFAULT_L2_CACHE);
 	uint64_t refcounts =
 		cache_bytes(o->refcount_cache_bytes, q->reftable.n * q->cluster_bytes, QCOW2_DEFAULT_REFCOUNT_CACHE);
 	int rc = qcow2_cache_init(&q->l2_cache, q, l2);

@@ -90,6 +90,8 @@ int qcow2_cache_get_zero(struct co *co, struct qcow2_cache *c, uint64_t host, st
 void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at, uint32_t bytes);
 /* Loads what is missing of [host, host + bytes), side by side. A hint: an error shows when the slice is asked for. */
 void qcow2_cache_prefetch(struct co *co, struct qcow2_cache *c, uint64_t host, uint64_t bytes);
+/* Before many slices are made dirty: waits where much of the cache must stay already, so that readers find room. */
+int qcow2_cache_relieve(struct co *co, struct qcow2_cache *c) ATTR_MUST_USE;
 /* Drops what is cached of [host, host + bytes): it has been freed. None of it is dirty, loading or being written. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host, uint64_t bytes);
 
@@ -289,6 +291,8 @@ struct qcow2_entry {
 
 struct qcow2_entry qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_slice *s, uint32_t index);
 void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, struct qcow2_entry e);
+/* The entries of a slice, of which each names what is shared from now on: none is COPIED. True: one was. */
+bool qcow2_entries_share(const struct qcow2 *q, void *slice);
 /* Whether the entry is one that an image of this version and file size may hold. */
 bool qcow2_l2_entry_valid(const struct qcow2 *q, struct qcow2_entry e);
 /* Those of the cluster at guest address `cluster` that lie in [from, to), which are bounds of subclusters. */
@@ -363,6 +367,9 @@ int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64
 /* Gives each of n clusters that are in use one reference more; *done: how many have it, n unless it fails. -ERANGE: the
  * refcounts are too narrow to count it. */
 int qcow2_refcount_raise(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *done) ATTR_MUST_USE;
+/* *run: how many of n clusters, at least one, are like the first in whether they have one reference (*last) or not. */
+int qcow2_refcount_run(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, bool *last, uint64_t *run)
+	ATTR_MUST_USE;
 /* A cluster's refcount; 0 where nothing counts it. */
 int qcow2_refcount_find(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t *count) ATTR_MUST_USE;
 /* Sets the refcount of a cluster that is in use, in its slice; at 0 it is free from now on. */

@@ -44,6 +44,22 @@ void qcow2_l2_set(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, struct
 	qcow2_cache_dirty(&q->l2_cache, s, index * q->l2_entry_bytes, q->l2_entry_bytes);
 }
 
+bool qcow2_entries_share(const struct qcow2 *q, void *slice)
+{
+	const be64 copied = be64_of(QCOW2_COPIED);
+	size_t step = q->l2_entry_bytes / sizeof(be64);
+	bool any = false;
+	be64 *words = slice;
+
+	if (q->header.incompatible & QCOW2_INCOMPAT_DATA_FILE)
+		return false;
+	for (size_t i = 0; i < q->l2_cache.slice_bytes / sizeof(be64); i += step) {
+		any |= words[i].raw & copied.raw;
+		words[i].raw &= ~copied.raw;
+	}
+	return any;
+}
+
 uint32_t qcow2_subclusters(const struct qcow2 *q, uint64_t cluster, uint64_t from, uint64_t to)
 {
 	uint64_t first = from > cluster ? (from - cluster) / q->node.subcluster : 0;

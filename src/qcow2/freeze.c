@@ -83,7 +83,9 @@ void qcow2_freeze_table(struct co *co, struct qcow2 *q, uint64_t l1_index)
 	if (!f || f->rc || l1_index >= f->n || !bit_test(f->pending, l1_index))
 		return;
 	f->running++;
-	rc = qcow2_table_share(co, q, f->l1[l1_index]);
+	rc = qcow2_cache_relieve(co, &q->l2_cache);
+	if (!rc)
+		rc = qcow2_table_share(co, q, f->l1[l1_index]);
 	f->running--;
 	if (!rc)
 		bit_clear(f->pending, l1_index);

@@ -79,16 +79,6 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 	return 0;
 }
 
-static void clear_copied(const struct qcow2 *q, char *slice)
-{
-	for (uint32_t i = 0; i < qcow2_l2_slice_entries(q); i++) {
-		be64 *descriptor = (be64 *)(slice + (size_t)i * q->l2_entry_bytes);
-
-		if (!(q->header.incompatible & QCOW2_INCOMPAT_DATA_FILE))
-			*descriptor = be64_of(be64_get(*descriptor) & ~QCOW2_COPIED);
-	}
-}
-
 /* A shared table's content. It doesn't change, but it may have changed while it was ours alone, so the cache is asked. What
  * it names is shared as well: no entry is COPIED, whoever wrote it. */
 static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
@@ -103,7 +93,7 @@ static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
 		if (rc)
 			return rc;
 		memcpy(to + at, s->data, step);
-		clear_copied(q, to + at);
+		qcow2_entries_share(q, to + at);
 	}
 	return 0;
 }

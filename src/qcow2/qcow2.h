@@ -10,7 +10,7 @@
 struct qcow2_options {
 	bool write;
 	struct node *data_file;        /* the external data file, open as the image is; NULL: data lies in the image */
-	uint64_t l2_cache_bytes;       /* 0: what the image's L2 tables need, 1 to 32 MiB */
+	uint64_t l2_cache_bytes;       /* 0: twice what its L2 tables need, 1 to 32 MiB */
 	uint64_t refcount_cache_bytes; /* 0: what its refcounts need, 1 to 4 MiB */
 	uint64_t commit_interval_ns;   /* dirty metadata is written after this long without a flush; 0: 5 s */
 	bool keep_leaks;               /* don't look in the background for clusters that an earlier crash has leaked */

@@ -122,19 +122,6 @@ void qcow2_freed_settle(struct qcow2 *q, bool durable)
 
 /* ---- giving back ---- */
 
-/* Whether the reference to be taken is the cluster's last one: then nothing may be put there any more. */
-static int is_last(struct co *co, struct qcow2 *q, uint64_t cluster, bool *last)
-{
-	struct qcow2_slice *s;
-	uint64_t index;
-	int rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
-
-	*last = !rc && s && qcow2_refcount_get(s->data, q->header.refcount_order, index) == 1;
-	if (*last)
-		qcow2_pack_close(q, cluster);
-	return rc;
-}
-
 /* Another program may have left the file shorter than its last cluster. */
 static int punch(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
@@ -160,15 +147,12 @@ static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t 
 int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
 	while (n) {
-		uint64_t run = 1;
-		bool last, same;
-		int rc = is_last(co, q, cluster, &last);
+		uint64_t run;
+		bool last;
+		int rc = qcow2_refcount_run(co, q, cluster, n, &last, &run);
 
-		for (; !rc && run < n; run++) {
-			rc = is_last(co, q, cluster + run, &same);
-			if (same != last)
-				break;
-		}
+		for (uint64_t i = 0; !rc && last && i < run; i++) /* nothing may be put there any more */
+			qcow2_pack_close(q, cluster + i);
 		if (!rc)
 			rc = give_back(co, q, cluster, run, last);
 		if (rc) {

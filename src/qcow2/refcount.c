@@ -73,12 +73,16 @@ int qcow2_refcount_slice(struct co *co, struct qcow2 *q, uint64_t cluster, struc
 		co, &q->refcount_cache, block + in_block / in_slice * q->refcount_cache.slice_bytes, out);
 }
 
-static void mark_dirty(struct qcow2 *q, struct qcow2_slice *s, uint64_t index)
+static void mark_dirty_run(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t n)
 {
-	uint64_t bit = index << q->header.refcount_order;
+	unsigned order = q->header.refcount_order;
+	uint64_t first = (index << order) / 8, end = (((index + n) << order) + 7) / 8;
 
-	qcow2_cache_dirty(&q->refcount_cache, s, (uint32_t)(bit / 8), MAX(1u, (1u << q->header.refcount_order) / 8));
+	if (n)
+		qcow2_cache_dirty(&q->refcount_cache, s, (uint32_t)first, (uint32_t)(end - first));
 }
+
+static void mark_dirty(struct qcow2 *q, struct qcow2_slice *s, uint64_t index) { mark_dirty_run(q, s, index, 1); }
 
 static uint64_t most_references(unsigned order) { return order == 6 ? UINT64_MAX : (UINT64_C(1) << (1u << order)) - 1; }
 
@@ -105,7 +109,7 @@ static int write_at_once(struct co *co, struct qcow2 *q, struct qcow2_slice *s, 
 	return node_write(co, q->node.file, s->host + at, IOV_BUF(copy, sizeof(copy)), 0);
 }
 #else
-#define write_at_once(co, q, s, index) 0
+#define write_at_once(co, q, s, index) ((void)(co), 0)
 #endif
 
 /* The cluster's last reference is gone: the allocator may have it. */
@@ -128,35 +132,61 @@ void qcow2_refcount_put(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, 
 		became_free(q, cluster);
 }
 
-static int drop_one(struct co *co, struct qcow2 *q, uint64_t cluster)
+/* As many of n as the slice counts, from index on. -EUCLEAN: one of them is not in use. */
+static int drop_in_slice(struct co *co, struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t cluster,
+	uint64_t n, uint64_t *done)
 {
-	struct qcow2_slice *s;
-	uint64_t index, value;
-	int rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
+	unsigned order = q->header.refcount_order;
+	uint64_t most = MIN(n, MUTANT(22) ? 1 : qcow2_slice_refcounts(q) - index), i;
 
-	if (rc)
-		return rc;
-	value = s ? qcow2_refcount_get(s->data, q->header.refcount_order, index) : 0;
-	if (value == 0)
-		return qcow2_corrupt(co, q);
-	qcow2_refcount_set(s->data, q->header.refcount_order, index, value - 1);
-	mark_dirty(q, s, index);
-	if (MUTANT(22))
+	for (i = 0; i < most; i++) {
+		uint64_t count = qcow2_refcount_get(s->data, order, index + i);
+
+		if (count == 0)
+			break;
+		qcow2_refcount_set(s->data, order, index + i, count - 1);
+		if (count == 1 && !MUTANT(11) && !MUTANT(22))
+			became_free(q, cluster + i);
+	}
+	*done += i;
+	mark_dirty_run(q, s, index, i);
+	if (MUTANT(22) && i)
 		return write_at_once(co, q, s, index);
-	if (value > 1 || MUTANT(11))
-		return 0;
-	became_free(q, cluster);
-	return 0;
+	return i < most ? -EUCLEAN : 0;
 }
 
 int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
-	for (uint64_t i = 0; i < n; i++) {
-		int rc = drop_one(co, q, cluster + i);
+	uint64_t done = 0;
+	int rc = 0;
 
-		if (rc)
-			return rc;
+	while (!rc && done < n) {
+		struct qcow2_slice *s;
+		uint64_t index;
+
+		rc = qcow2_refcount_slice(co, q, cluster + done, &s, &index);
+		if (!rc)
+			rc = s ? drop_in_slice(co, q, s, index, cluster + done, n - done, &done) : -EUCLEAN;
+		if (rc == -EUCLEAN)
+			return qcow2_corrupt(co, q);
 	}
+	return rc;
+}
+
+int qcow2_refcount_run(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, bool *last, uint64_t *run)
+{
+	unsigned order = q->header.refcount_order;
+	struct qcow2_slice *s;
+	uint64_t index;
+	int rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
+
+	*run = 1;
+	*last = !rc && s && qcow2_refcount_get(s->data, order, index) == 1;
+	if (rc || !s)
+		return rc;
+	n = MIN(n, qcow2_slice_refcounts(q) - index);
+	while (*run < n && (qcow2_refcount_get(s->data, order, index + *run) == 1) == *last)
+		++*run;
 	return 0;
 }
 
@@ -173,13 +203,24 @@ int qcow2_refcount_find(struct co *co, struct qcow2 *q, uint64_t cluster, uint64
 /* As many of n as the slice counts, from index on. -EUCLEAN: one of them is not in use. */
 static int raise_in_slice(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t n, uint64_t *done)
 {
-	for (uint64_t end = MIN(index + n, qcow2_slice_refcounts(q)); index < end; index++, ++*done) {
-		if (qcow2_refcount_get(s->data, q->header.refcount_order, index) == 0)
-			return -EUCLEAN;
-		if (!qcow2_refcount_raise_at(q, s, index))
-			return -ERANGE;
+	unsigned order = q->header.refcount_order;
+	uint64_t most = most_references(order), i = index, end = MIN(index + n, qcow2_slice_refcounts(q));
+	int rc = 0;
+
+	for (; !rc && i < end; i++) {
+		uint64_t count = qcow2_refcount_get(s->data, order, i);
+
+		if (count == 0)
+			rc = -EUCLEAN;
+		else if (count == most && !MUTANT(82))
+			rc = -ERANGE;
+		else
+			qcow2_refcount_set(s->data, order, i, count + 1);
 	}
-	return 0;
+	i -= rc != 0;
+	*done += i - index;
+	mark_dirty_run(q, s, index, i - index);
+	return rc;
 }
 
 int qcow2_refcount_raise(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *done)

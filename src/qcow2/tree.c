@@ -12,7 +12,7 @@
 
 #include "qcow2/engine.h"
 
-#define COMMIT_SLICES 512u /* so many slices walked, and their changes are committed */
+#define COMMIT_SLICES 256u /* so many slices walked, and their changes are committed */
 #define INDICES_A_TURN 4096u
 #define SLICES_A_TURN 16u /* of a table that is cached: then others have their turn */
 
@@ -122,14 +122,8 @@ static int clear_copied(struct co *co, struct qcow2 *q, uint64_t table)
 
 		if (rc)
 			return rc;
-		for (uint32_t i = 0; i < qcow2_l2_slice_entries(q) && !MUTANT(24); i++) {
-			struct qcow2_entry e = qcow2_l2_entry(q, s, i);
-
-			if (qcow2_entry_is_compressed(e) || !(e.descriptor & QCOW2_COPIED))
-				continue;
-			e.descriptor &= ~QCOW2_COPIED;
-			qcow2_l2_set(q, s, i, e);
-		}
+		if (qcow2_entries_share(q, s->data) && !MUTANT(24))
+			qcow2_cache_dirty(&q->l2_cache, s, 0, q->l2_cache.slice_bytes);
 	}
 	return 0;
 }
