@@ -154,6 +154,8 @@ static void draw_damage(struct sim_config *c)
 	if (!sim_one_in(&r, 10))
 		return;
 	c->damage = 1 + sim_below(&r, SIM_DAMAGE_ALL);
+	if (c->image.encrypted) /* by its place: what shares a cluster with metadata can't be moved out of it */
+		c->damage &= ~(uint32_t)SIM_DAMAGE_TANGLE;
 	if (c->image.used_until && coin(&r))
 		c->image.used_until = 0;
 }
