@@ -98,13 +98,15 @@ enum crypto_alg crypto_essiv_alg(const struct crypto_spec *spec);
 /* 0 if there is such a combination, here too; else -EINVAL or -ENOTSUP, explained. */
 int crypto_spec_check(const struct crypto_spec *spec, struct err *err) ATTR_MUST_USE;
 
+/* ---- random.c ---- */
+
+int crypto_random(void *to, size_t bytes) ATTR_MUST_USE; /* good enough for keys */
+
 /* ---- gcrypt.c or none.c ---- */
 
 bool crypto_available(void);
 bool crypto_alg_supported(enum crypto_alg alg);
 bool crypto_hash_supported(enum crypto_hash hash);
-enum crypto_strength { CRYPTO_SALT, CRYPTO_KEY };
-int crypto_random(void *to, size_t bytes, enum crypto_strength strength) ATTR_MUST_USE;
 /* Of two pieces, one after the other; the second may be empty. */
 int crypto_hash(enum crypto_hash hash, const void *a, size_t a_bytes, const void *b, size_t b_bytes, void *out)
 	ATTR_MUST_USE;

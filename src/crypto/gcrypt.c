@@ -77,14 +77,6 @@ bool crypto_alg_supported(enum crypto_alg alg)
 
 bool crypto_hash_supported(enum crypto_hash hash) { return crypto_available() && gcry_md_test_algo(hashes[hash]) == 0; }
 
-int crypto_random(void *to, size_t bytes, enum crypto_strength strength)
-{
-	if (!crypto_available())
-		return -ENOTSUP;
-	gcry_randomize(to, bytes, strength == CRYPTO_KEY ? GCRY_VERY_STRONG_RANDOM : GCRY_STRONG_RANDOM);
-	return 0;
-}
-
 int crypto_hash(enum crypto_hash hash, const void *a, size_t a_bytes, const void *b, size_t b_bytes, void *out)
 {
 	gcry_buffer_t parts[] = {{.data = (void *)a, .len = a_bytes}, {.data = (void *)b, .len = b_bytes}};

@@ -117,7 +117,7 @@ int luks_unlock(const struct luks *l, const struct luks_slot *slot, struct crypt
 static int split(const struct luks *l, const struct luks_slot *slot, const uint8_t *key, void *material)
 {
 	uint8_t *last = last_stripe(l, slot, material);
-	int rc = crypto_random(material, luks_material_bytes(l, slot), CRYPTO_SALT);
+	int rc = crypto_random(material, luks_material_bytes(l, slot));
 
 	if (rc == 0)
 		rc = stripes_take(l, slot, material, last);

@@ -8,11 +8,6 @@ bool crypto_available(void) { return false; }
 bool crypto_alg_supported(enum crypto_alg alg ATTR_UNUSED) { return false; }
 bool crypto_hash_supported(enum crypto_hash hash ATTR_UNUSED) { return false; }
 
-int crypto_random(void *to ATTR_UNUSED, size_t bytes ATTR_UNUSED, enum crypto_strength strength ATTR_UNUSED)
-{
-	return -ENOTSUP;
-}
-
 int crypto_hash(enum crypto_hash hash ATTR_UNUSED, const void *a ATTR_UNUSED, size_t a_bytes ATTR_UNUSED,
 	const void *b ATTR_UNUSED, size_t b_bytes ATTR_UNUSED, void *out ATTR_UNUSED)
 {

@@ -160,7 +160,7 @@ static void locking_do(void *arg)
 static int lock_with(struct co *co, struct locking *k, struct derivation *d, uint8_t *salt, uint32_t *iterations,
 	uint32_t iter_ms, unsigned share, struct err *err)
 {
-	int rc = crypto_random(salt, LUKS_SALT_BYTES, CRYPTO_SALT);
+	int rc = crypto_random(salt, LUKS_SALT_BYTES);
 
 	if (rc < 0)
 		return err_set(err, rc, "no random numbers: %s", strerror(-rc));

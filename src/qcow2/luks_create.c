@@ -32,7 +32,7 @@ int qcow2_luks_check(const struct qcow2_create_luks *how, struct err *err)
 static int uuid_make(char to[LUKS_UUID_BYTES + 1])
 {
 	uint8_t b[16];
-	int rc = crypto_random(b, sizeof(b), CRYPTO_SALT);
+	int rc = crypto_random(b, sizeof(b));
 
 	b[6] = (b[6] & 0x0f) | 0x40;
 	b[8] = (b[8] & 0x3f) | 0x80;
@@ -59,7 +59,7 @@ static int header_make(
 	struct co *co, struct luks *l, const struct qcow2_create_luks *how, void *material, struct err *err)
 {
 	uint8_t key[CRYPTO_MOST_KEY_BYTES];
-	int rc = crypto_random(key, sizeof(key), CRYPTO_KEY);
+	int rc = crypto_random(key, sizeof(key));
 
 	if (rc == 0)
 		rc = uuid_make(l->uuid);

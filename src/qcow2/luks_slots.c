@@ -71,7 +71,7 @@ static int slot_remove(struct co *co, struct change *c, unsigned slot, struct er
 
 	if (rc < 0)
 		return rc;
-	rc = crypto_random(c->material, c->material_bytes, CRYPTO_SALT);
+	rc = crypto_random(c->material, c->material_bytes);
 	if (rc < 0)
 		return err_set(err, rc, "no random numbers: %s", strerror(-rc));
 	rc = write_durable(co, c, s->offset, c->material, c->material_bytes, err);

@@ -57,10 +57,8 @@ ALLOWED = {
         " ZSTD_createCCtx ZSTD_freeCCtx ZSTD_compressCCtx ZSTD_defaultCLevel ZSTD_createDCtx ZSTD_freeDCtx"
         " ZSTD_decompressDCtx ZSTD_findFrameCompressedSize ZSTD_isError",
     ),
-    "crypto_gcrypt.c": (
-        "computes; locks are held for a few instructions; random numbers are the kernel's, which has them once it is up",
-        "gcry_* pthread_once",
-    ),
+    "crypto_gcrypt.c": ("computes; locks are held for a few instructions", "gcry_* pthread_once"),
+    "crypto_random.c": ("waits only where the kernel has just begun and has none yet", "getrandom"),
     "cli_secret.c": ("reads a passphrase before there is a coroutine", "open read close"),
     "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
     "cli": (
