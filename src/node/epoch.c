@@ -7,23 +7,27 @@
 
 #include <assert.h>
 
-void node_op_join(struct node *n, struct node_op *op)
+static void enter(struct node *n, struct node_op *op, bool request)
 {
+	op->request = request;
+	n->requests += request;
 	op->epoch = n->next_epoch++;
 	list_push(&n->ops_running, &op->link);
 }
+
+void node_op_join(struct node *n, struct node_op *op) { enter(n, op, false); }
 
 void node_op_begin(struct co *co, struct node *n, struct node_op *op)
 {
 	while (n->drains > 0)
 		co_queue_wait(co, &n->resumed);
-	node_op_join(n, op);
+	enter(n, op, true);
 }
 
 void node_op_end(struct node *n, struct node_op *op)
 {
 	list_remove(&op->link);
-	if (list_empty(&n->ops_running))
+	if (op->request && --n->requests == 0)
 		co_queue_wake_all(&n->drained);
 }
 
@@ -37,7 +41,7 @@ bool node_epoch_passed(const struct node *n, uint64_t epoch)
 int node_drain_begin(struct co *co, struct node *n)
 {
 	n->drains++;
-	while (!list_empty(&n->ops_running))
+	while (n->requests > 0)
 		co_queue_wait(co, &n->drained);
 	return MUTANT(49) ? 0 : node_flush_now(co, n);
 }

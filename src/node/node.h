@@ -182,6 +182,7 @@ struct node_range { /* a range lock, held or waited for; lives on its holder's s
 struct node_op { /* a request in flight; lives on its coroutine's stack */
 	struct list link;
 	uint64_t epoch;
+	bool request; /* a drain waits for it */
 };
 
 struct node_buffers; /* node/buffer.h */
@@ -206,6 +207,7 @@ struct node { /* drivers embed it, and fill the first part before node_init */
 	int failed;              /* sticky: 0, or why no write and no flush can succeed any more */
 	struct list ranges;      /* of node_range, in order of arrival */
 	struct list ops_running; /* of node_op, in order of arrival */
+	unsigned requests;       /* of them */
 	uint64_t next_epoch;
 	unsigned drains;
 	struct co_queue drained, resumed;
@@ -221,8 +223,8 @@ void node_range_unlock(struct node *n, struct node_range *r);
 
 /* Requests enter and leave; drivers' own background work may do so too. Waits while the node is drained. */
 void node_op_begin(struct co *co, struct node *n, struct node_op *op);
-/* Enters even while the node is drained: for a driver's work on its own behalf, which changes nothing that a request sees,
- * and which closing it waits for. */
+/* Enters even while the node is drained, and no drain waits for it: for a driver's work on its own behalf, which changes
+ * nothing that a request sees, and which closing it waits for. */
 void node_op_join(struct node *n, struct node_op *op);
 void node_op_end(struct node *n, struct node_op *op);
 uint64_t node_epoch_now(struct node *n);

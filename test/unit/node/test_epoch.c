@@ -133,12 +133,41 @@ static void failed_drain_is_told_and_remembered(void **state)
 	rig_fini(&b.rig);
 }
 
+/* Work of a driver's own holds its epoch, but keeps no drain waiting, and isn't kept out by one. */
+static void join_main(struct co *co, void *arg)
+{
+	struct node *n = &((struct bench *)arg)->f->node;
+	struct node_op a, b;
+	uint64_t with_a;
+
+	node_op_join(n, &a);
+	with_a = node_epoch_now(n);
+	assert(node_drain_begin(co, n) == 0);
+	assert(!node_epoch_passed(n, with_a));
+	node_op_join(n, &b);
+	node_op_end(n, &a);
+	assert(node_epoch_passed(n, with_a) && !node_epoch_passed(n, node_epoch_now(n)));
+	node_op_end(n, &b);
+	assert(node_epoch_passed(n, node_epoch_now(n)));
+	node_drain_end(n);
+}
+
+static void own_work_holds_an_epoch_and_no_drain(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	bench_run(&b, join_main);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(epoch_passes_with_the_oldest),
 		cmocka_unit_test(drain_waits_flushes_and_keeps_others_out),
 		cmocka_unit_test(failed_drain_is_told_and_remembered),
+		cmocka_unit_test(own_work_holds_an_epoch_and_no_drain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
