@@ -84,9 +84,33 @@ static void test_each_value_at_each_place(void **state)
 	}
 }
 
+/* Counts of references widen as they must, and leave each other alone; the last one counts no further. */
+static void test_references_are_counted(void **state)
+{
+	const uint64_t clusters = 100000, many = 70000;
+	struct qcow2_refs refs;
+
+	(void)state;
+	assert_int_equal(qcow2_refs_init(&refs, clusters), 0);
+	for (uint64_t i = 0; i < clusters; i += 3)
+		assert_int_equal(qcow2_refs_add(&refs, i), 0);
+	for (uint64_t i = 0; i < many; i++)
+		assert_int_equal(qcow2_refs_add(&refs, 40001), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(qcow2_refs_add(&refs, clusters - 1), 0);
+	assert_int_equal(qcow2_refs_add(&refs, clusters), 0);
+	assert_int_equal(qcow2_refs_add(&refs, UINT64_MAX), 0);
+	for (uint64_t i = 0; i < clusters; i++)
+		assert_int_equal(
+			qcow2_refs_get(&refs, i), (i % 3 == 0) + (i == 40001 ? many : 0) + (i == clusters - 1 ? 2 : 0));
+	assert_int_equal(qcow2_refs_get(&refs, clusters), 0);
+	qcow2_refs_fini(&refs);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_value_at_each_place)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_value_at_each_place), cmocka_unit_test(test_references_are_counted)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
