@@ -56,7 +56,7 @@ void sim_sample(struct sim_run *run)
 	char folder[4000];
 
 	/* What is on its way to be repaired isn't sound yet, in nobody's opinion; what is encrypted needs a key. */
-	if (run->raw.damaged || run->raw.dirty || run->config->image.encrypted)
+	if (run->raw.damaged || run->raw.dirty || run->config->image.encrypted || run->config->base.encrypted)
 		return;
 	if (!s->folder || run->tally->images % s->one_in != 0)
 		return;
