@@ -406,6 +406,51 @@ void sim_config_cycles(struct sim_config *c, uint32_t cycles)
 	}
 }
 
+static void only_kinds(struct sim_config *c, bool zeroes)
+{
+	for (uint32_t i = 0; i < c->ops_count; i++) {
+		struct sim_op *op = &c->ops[i];
+
+		switch (op->kind) {
+		case SIM_READ:
+		case SIM_WRITE:
+		case SIM_WRITE_FUA:
+		case SIM_FLUSH:
+		case SIM_REOPEN:
+		case SIM_CUT: break;
+		case SIM_ZERO:
+		case SIM_ZERO_UNMAP:
+		case SIM_DISCARD: op->kind = zeroes ? SIM_ZERO_UNMAP : SIM_WRITE; break;
+		default: *op = (struct sim_op){.kind = SIM_FLUSH};
+		}
+	}
+}
+
+bool sim_config_workload(struct sim_config *c, const char *name)
+{
+	static const char *const names[] = {"plain", "zero-unmap", "compressed", "lazy"};
+	struct sim_geometry *g = &c->image;
+	unsigned which = 0;
+
+	while (which < ARRAY_ENTRIES(names) && strcmp(names[which], name) != 0)
+		which++;
+	if (which == ARRAY_ENTRIES(names))
+		return false;
+	only_kinds(c, which == 1 || which == 3);
+	g->version = 3;
+	g->data = SIM_DATA_INSIDE;
+	g->snapshots = g->bitmaps = 0;
+	g->encrypted = c->bitmaps = false;
+	c->damage = 0;
+	g->compressed_in = which == 2;
+	if (which == 2)
+		g->fill = SIM_FILL_FULL;
+	else
+		g->compression = SIM_ZLIB;
+	g->lazy = which == 3;
+	return true;
+}
+
 bool sim_config_without(struct sim_config *c, const char *name)
 {
 	uint32_t left = 0;

@@ -80,6 +80,16 @@ enum sim_overlap { SIM_OVERLAP_AUTO, SIM_OVERLAP_NO, SIM_OVERLAP_YES };
 void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overlap, uint32_t ops);
 /* Another list of operations: the power is cut so many times, after a few operations each; nothing else fails. */
 void sim_config_cycles(struct sim_config *c, uint32_t cycles);
+/*
+ * One of the workloads on which others have been measured: reads, writes and flushes of a sound image without snapshots,
+ * bitmaps, encryption or a data file.
+ *     plain        no more than that
+ *     zero-unmap   write-zeroes that may unmap, too
+ *     compressed   plain, over an image that is compressed throughout
+ *     lazy         zero-unmap, with lazy refcounts
+ * False: there is no such workload.
+ */
+bool sim_config_workload(struct sim_config *c, const char *name);
 /* Leaves all operations of a kind out; false: there is no such kind. */
 bool sim_config_without(struct sim_config *c, const char *name);
 void sim_config_free(struct sim_config *c);

@@ -22,7 +22,7 @@ struct options {
 	const char *nbd; /* "0", "1", or NULL: the seed says */
 	uint32_t ops, cycles;
 	bool trace;
-	const char *without;
+	const char *without, *workload;
 	struct sim_exhaust exhaust;
 	bool one_case, shrink;
 	const char *program;
@@ -43,6 +43,7 @@ static void usage(FILE *to)
 {
 	fputs("usage: corral-sim [--seeds N] [--start S] [--time SECONDS] [--mutant M] [--overlap 0|1|auto]\n"
 	      "                  [--nbd 0|1|auto] [--ops N] [--cycles N] [--without KIND] [--trace]\n"
+	      "                  [--workload plain|zero-unmap|compressed|lazy]\n"
 	      "                  [--samples FOLDER [--sample-in N]]\n"
 	      "       corral-sim --exhaustive operations|io|memory [--case C [--nth N]] [--time SECONDS] [--mutant M] [--nbd 0|1]\n"
 	      "                  [--trace]\n"
@@ -66,9 +67,10 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"ops", required_argument, NULL, 'p'}, {"exhaustive", required_argument, NULL, 'x'},
 		{"cycles", required_argument, NULL, 'y'}, {"shrink", required_argument, NULL, 'k'},
 		{"case", required_argument, NULL, 'c'}, {"nth", required_argument, NULL, 'N'},
-		{"without", required_argument, NULL, 'w'}, {"nbd", required_argument, NULL, 'b'},
-		{"samples", required_argument, NULL, 'S'}, {"sample-in", required_argument, NULL, 'I'},
-		{"trace", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+		{"without", required_argument, NULL, 'w'}, {"workload", required_argument, NULL, 'W'},
+		{"nbd", required_argument, NULL, 'b'}, {"samples", required_argument, NULL, 'S'},
+		{"sample-in", required_argument, NULL, 'I'}, {"trace", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -96,6 +98,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'N': o->exhaust.nth = strtoull(optarg, NULL, 0); break;
 		case 'w': o->without = optarg; break;
+		case 'W': o->workload = optarg; break;
 		case 'b': o->nbd = strcmp(optarg, "auto") == 0 ? NULL : optarg; break;
 		case 'S': tally.samples.folder = optarg; break;
 		case 'I': tally.samples.one_in = strtoull(optarg, NULL, 0); break;
@@ -123,6 +126,8 @@ static void say_replay(const struct options *o, uint64_t seed)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " --overlap %d", o->overlap == SIM_OVERLAP_YES);
 	if (o->nbd)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " --nbd %s", o->nbd);
+	if (o->workload)
+		at += snprintf(text + at, sizeof(text) - (size_t)at, " --workload %s", o->workload);
 	if (o->without)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " --without %s", o->without);
 	if (o->cycles)
@@ -147,6 +152,10 @@ static void config_draw(const struct options *o, uint64_t seed, struct sim_confi
 	c->nbd = o->nbd ? strcmp(o->nbd, "1") == 0 : sim_nbd_drawn(seed);
 	if (o->cycles)
 		sim_config_cycles(c, o->cycles);
+	if (o->workload && !sim_config_workload(c, o->workload)) {
+		fprintf(stderr, "corral-sim: there is no workload %s\n", o->workload);
+		exit(2);
+	}
 	if (!o->without || sim_config_without(c, o->without))
 		return;
 	fprintf(stderr, "corral-sim: there is no operation %s\n", o->without);
