@@ -145,7 +145,8 @@ static void data_tangle(struct image *im, const struct sim_geometry *g)
 	uint64_t guest, sectors = im->cluster / SIM_SECTOR, all = g->guest_bytes / SIM_SECTOR;
 	uint8_t *entry = entry_any(im, &guest);
 
-	if (!entry || g->snapshots > 0 || (get64(entry) & ZERO) || im->entry_bytes > 8 || g->data != SIM_DATA_INSIDE)
+	if (!entry || g->snapshots > 0 || (get64(entry) & ZERO) || g->encrypted || im->entry_bytes > 8 ||
+		g->data != SIM_DATA_INSIDE)
 		return;
 	put64(entry, im->l1 | COPIED);
 	for (uint64_t s = guest * sectors, i = 0; i < sectors && s < all; s++, i++)

@@ -41,6 +41,7 @@ struct check {
 	bool done;
 	struct qcow2_check found;
 	uint64_t corruptions_fixed, leaks_fixed;
+	struct err err; /* not on a coroutine's stack */
 };
 
 enum { OPT_OUTPUT = 256 };
@@ -198,11 +199,11 @@ static int status_of(const struct qcow2_check *f)
 /* ---- checking ---- */
 
 /* What was repaired is checked once more, as if somebody else had done it. */
-static int image_check(struct co *co, struct check *c, struct node *file, struct err *err)
+static int image_check(struct co *co, struct check *c, struct node *file)
 {
 	struct qcow2_check_how how = {
 		.fix = c->fix, .say = finding_print, .progress = c->progress ? progress_print : NULL, .arg = c};
-	int ret = qcow2_check_image(co, file, &how, &c->found, err);
+	int ret = qcow2_check_image(co, file, &how, &c->found, &c->err);
 
 	if (ret < 0)
 		return ret;
@@ -214,7 +215,7 @@ static int image_check(struct co *co, struct check *c, struct node *file, struct
 	if (!c->json && !c->quiet)
 		repaired_print(&c->found);
 	how.fix = 0;
-	ret = qcow2_check_image(co, file, &how, &c->found, err);
+	ret = qcow2_check_image(co, file, &how, &c->found, &c->err);
 	if (ret == 0)
 		progress_end(c);
 	return ret;
@@ -223,7 +224,6 @@ static int image_check(struct co *co, struct check *c, struct node *file, struct
 static int file_check(struct co *co, struct check *c, struct node *file)
 {
 	const char *format = c->format;
-	struct err err = {0};
 	int ret = format ? 0 : image_probe(co, file, &format);
 
 	if (ret < 0)
@@ -234,8 +234,8 @@ static int file_check(struct co *co, struct check *c, struct node *file)
 	}
 	if (strcmp(format, "qcow2") != 0)
 		return cli_complain("the format '%s' isn't supported; there are qcow2 and raw", format);
-	if (image_check(co, c, file, &err) < 0)
-		return cli_complain("'%s': %s", c->path, err.text);
+	if (image_check(co, c, file) < 0)
+		return cli_complain("'%s': %s", c->path, c->err.text);
 	c->done = true;
 	return 0;
 }
@@ -244,12 +244,11 @@ static int run(struct co *co, void *arg)
 {
 	struct check *c = arg;
 	struct file_open open = {.path = c->path, .write = c->fix != 0, .no_lock = c->no_lock};
-	struct err err = {0};
 	struct node *file;
 	int status;
 
-	if (file_open(co, &open, &file, &err) < 0)
-		return cli_complain("%s", err.text);
+	if (file_open(co, &open, &file, &c->err) < 0)
+		return cli_complain("%s", c->err.text);
 	status = file_check(co, c, file);
 	if (node_close(co, file) < 0 && status == 0 && c->fix)
 		status = cli_complain("'%s': closing it failed", c->path);

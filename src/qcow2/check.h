@@ -85,6 +85,7 @@ struct qcow2_checker {
 	uint32_t bad_snapshots;        /* records of the snapshot table that lack fields */
 	uint64_t dangling;             /* the lowest host address beyond the file that something refers to */
 	struct qcow2_repairer *repair; /* who asked, or NULL */
+	uint8_t sector[QCOW2_HEADER_SECTOR]; /* for writing the header; a stack is small */
 };
 
 /* One line told; *total, if there is one, goes up. */

@@ -23,6 +23,7 @@
  * until a later commit has written it again.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "qcow2/engine.h"
@@ -218,23 +219,21 @@ static int write_phases(struct co *co, struct qcow2 *q)
  * to may have to be written first. */
 static int mark_dirty(struct co *co, struct qcow2 *q)
 {
-	struct qcow2_disk_header disk;
-	uint8_t sector[QCOW2_HEADER_SECTOR];
+	uint8_t *at = q->durable_sector + offsetof(struct qcow2_disk_header, incompatible);
+	be64 features;
 	int rc;
 
 	if (!defers_refcounts(q) || (q->header.incompatible & QCOW2_INCOMPAT_DIRTY) ||
 		list_empty(&q->refcount_cache.dirty))
 		return 0;
-	memcpy(sector, q->durable_sector, sizeof(sector));
-	memcpy(&disk, sector, sizeof(disk));
-	disk.incompatible = be64_of(be64_get(disk.incompatible) | QCOW2_INCOMPAT_DIRTY);
-	memcpy(sector, &disk, sizeof(disk));
-	rc = MUTANT(91) ? 0 : node_write(co, q->node.file, 0, IOV_BUF(sector, sizeof(sector)), 0);
+	memcpy(&features, at, sizeof(features));
+	features = be64_of(be64_get(features) | QCOW2_INCOMPAT_DIRTY);
+	memcpy(at, &features, sizeof(features));
+	rc = MUTANT(91) ? 0 : node_write(co, q->node.file, 0, IOV_BUF(q->durable_sector, QCOW2_HEADER_SECTOR), 0);
 	if (!rc && !MUTANT(91))
 		rc = qcow2_barrier(co, q);
 	if (rc)
 		return rc;
-	memcpy(q->durable_sector, sector, sizeof(sector));
 	q->header.incompatible |= QCOW2_INCOMPAT_DIRTY;
 	if (MUTANT(91))
 		qcow2_header_changed(q);

@@ -23,13 +23,13 @@ int qcow2_repair_flush(struct co *co, struct qcow2_repairer *r) { return MUTANT(
 
 int qcow2_repair_header(struct co *co, struct qcow2_repairer *r)
 {
-	uint8_t sector[QCOW2_HEADER_SECTOR];
-	int ret = node_read(co, r->c->file, 0, IOV_BUF(sector, sizeof(sector)));
+	uint8_t *sector = r->c->sector;
+	int ret = node_read(co, r->c->file, 0, IOV_BUF(sector, QCOW2_HEADER_SECTOR));
 
 	if (ret < 0)
 		return ret;
 	qcow2_header_patch(&r->c->header, sector);
-	ret = put(co, r, 0, sector, sizeof(sector));
+	ret = put(co, r, 0, sector, QCOW2_HEADER_SECTOR);
 	return ret == 0 ? qcow2_repair_flush(co, r) : ret;
 }
 
