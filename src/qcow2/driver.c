@@ -324,7 +324,7 @@ static void close_crypt(struct co *co, struct qcow2 *q)
 	crypto_cipher_free(q->aes);
 	if (!q->encrypted)
 		return;
-	q->node.data->file = NULL;
+	q->node.data->file = q->node.data->data = NULL;
 	(void)!node_close(co, q->node.data);
 }
 
