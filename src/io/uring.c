@@ -15,6 +15,8 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/math.h"
 #include "io/pool.h"
@@ -356,7 +358,26 @@ static int ring_explain(struct err *err, int r)
 	}
 }
 
-/* From what suits one thread best (6.1) to what every kernel has; an older one refuses flags that it doesn't know. */
+/* All that this engine asks a ring for. None of it names a file or a peer. */
+static const uint8_t operations[] = {
+	IORING_OP_READ,
+	IORING_OP_WRITE,
+	IORING_OP_READV,
+	IORING_OP_WRITEV,
+	IORING_OP_FSYNC,
+	IORING_OP_FALLOCATE,
+	IORING_OP_ACCEPT,
+	IORING_OP_RECV,
+	IORING_OP_SEND,
+	IORING_OP_SENDMSG,
+	IORING_OP_POLL_ADD,
+	IORING_OP_ASYNC_CANCEL,
+};
+
+/*
+ * From what suits one thread best (6.1) to what every kernel has; an older one refuses flags that it doesn't know. A ring
+ * that can be restricted (5.10) begins disabled.
+ */
 static int ring_setup(struct io_uring *ring)
 {
 	static const unsigned steps[] = {
@@ -365,10 +386,11 @@ static int ring_setup(struct io_uring *ring)
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
 		0,
 	};
+	const unsigned always = IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED;
 	int r = -EINVAL;
 
 	for (unsigned i = 0; i < ARRAY_ENTRIES(steps) && r == -EINVAL; i++) {
-		struct io_uring_params params = {.flags = steps[i] | IORING_SETUP_CQSIZE, .cq_entries = CQ_ENTRIES};
+		struct io_uring_params params = {.flags = steps[i] | always, .cq_entries = CQ_ENTRIES};
 
 		r = io_uring_queue_init_params(SQ_ENTRIES, ring, &params);
 	}
@@ -377,28 +399,36 @@ static int ring_setup(struct io_uring *ring)
 
 static int ring_check(struct io_uring *ring)
 {
-	static const int needed[] = {
-		IORING_OP_READ,
-		IORING_OP_WRITE,
-		IORING_OP_READV,
-		IORING_OP_WRITEV,
-		IORING_OP_FSYNC,
-		IORING_OP_FALLOCATE,
-		IORING_OP_ACCEPT,
-		IORING_OP_RECV,
-		IORING_OP_SEND,
-		IORING_OP_SENDMSG,
-		IORING_OP_POLL_ADD,
-		IORING_OP_ASYNC_CANCEL,
-	};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
 	unsigned features = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG; /* the latter: a wait with a deadline */
 	bool complete = probe != NULL && (ring->features & features) == features;
 
-	for (unsigned i = 0; i < ARRAY_ENTRIES(needed) && complete; i++)
-		complete = io_uring_opcode_supported(probe, needed[i]);
+	for (unsigned i = 0; i < ARRAY_ENTRIES(operations) && complete; i++)
+		complete = io_uring_opcode_supported(probe, operations[i]);
 	io_uring_free_probe(probe);
 	return complete ? 0 : -ENOSYS;
+}
+
+/* The library of Debian 12 declares functions for these two and doesn't have them. */
+static int ring_register(const struct io_uring *ring, unsigned what, const void *arg, unsigned n)
+{
+	return syscall(SYS_io_uring_register, ring->ring_fd, what, arg, n) < 0 ? -errno : 0;
+}
+
+/* Whatever gets hold of the process can make the ring do nothing else: seccomp doesn't see what a ring does. */
+static int ring_restrict(struct io_uring *ring)
+{
+	struct io_uring_restriction allowed[ARRAY_ENTRIES(operations) + 2] = {
+		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS},
+		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS},
+	};
+	int r;
+
+	for (unsigned i = 0; i < ARRAY_ENTRIES(operations); i++)
+		allowed[i + 2] =
+			(struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = operations[i]};
+	r = ring_register(ring, IORING_REGISTER_RESTRICTIONS, allowed, ARRAY_ENTRIES(allowed));
+	return r < 0 ? r : ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 static int ring_new(struct io_uring *ring, struct err *err)
@@ -411,6 +441,11 @@ static int ring_new(struct io_uring *ring, struct err *err)
 	if (r < 0) {
 		io_uring_queue_exit(ring);
 		return err_set(err, r, "io_uring: this kernel's lacks what is needed; 5.11 has it");
+	}
+	r = ring_restrict(ring);
+	if (r < 0) {
+		io_uring_queue_exit(ring);
+		return err_set(err, r, "io_uring: the ring can't be restricted: %s", strerror(-r));
 	}
 	(void)io_uring_register_ring_fd(ring); /* saves a look-up at each entry, where the kernel can */
 	return 0;

@@ -48,7 +48,8 @@ ALLOWED = {
         "submits, or is the wait of the scheduler's loop",
         "__io_uring_get_cqe io_uring_queue_init_params io_uring_queue_exit io_uring_register_ring_fd"
         " io_uring_get_probe_ring io_uring_free_probe io_uring_submit io_uring_submit_and_get_events"
-        " io_uring_submit_and_wait_timeout io_uring_get_events",
+        " io_uring_submit_and_wait_timeout io_uring_get_events"
+        " syscall",
     ),
     "qcow2_compress.c": (
         "computes, on helper threads, and allocates",
