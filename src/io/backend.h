@@ -75,6 +75,9 @@ struct io_ops {
 	void (*submit)(struct io *, struct io_op *);
 	/* Ends a socket, or whoever polls another descriptor: their operations complete. */
 	void (*shutdown)(struct io *, int fd);
+	/* Helper threads end when they have finished what they have in hand; later ones are started as they are needed. */
+	void (*threads_stop)(struct io *);
+	void (*threads_start)(struct io *);
 	void (*free)(struct io *);
 };
 

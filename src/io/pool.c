@@ -43,7 +43,7 @@ static struct list *pool_next(struct io_pool *p)
 	while (p->queued == 0 && !p->stop)
 		pthread_cond_wait(&p->work, &p->lock);
 	p->idle--;
-	if (p->queued > 0) {
+	if (!p->stop) {
 		item = p->queue.next;
 		list_remove(item);
 		p->queued--;
@@ -87,11 +87,10 @@ static void pool_grow(struct io_pool *p)
 }
 
 /* Without any thread (the system has none left) the work is done here and now: slow, but it goes on. */
-static void pool_give(struct io_pool *p, struct list *item)
+static void pool_hand_over(struct io_pool *p, struct list *item)
 {
 	bool more;
 
-	p->pending++;
 	pthread_mutex_lock(&p->lock);
 	more = p->queued >= p->idle;
 	pthread_mutex_unlock(&p->lock);
@@ -107,6 +106,12 @@ static void pool_give(struct io_pool *p, struct list *item)
 	p->queued++;
 	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);
+}
+
+static void pool_give(struct io_pool *p, struct list *item)
+{
+	p->pending++;
+	pool_hand_over(p, item);
 }
 
 static void pool_collect(struct io_pool *p)
@@ -137,15 +142,36 @@ static void pool_init(struct io_pool *p, int event_fd, unsigned limit)
 	p->limit = limit;
 }
 
-static void pool_fini(struct io_pool *p)
+static void pool_stop(struct io_pool *p)
 {
-	assert(p->pending == 0);
 	pthread_mutex_lock(&p->lock);
 	p->stop = true;
 	pthread_cond_broadcast(&p->work);
 	pthread_mutex_unlock(&p->lock);
 	for (unsigned i = 0; i < p->threads; i++)
 		pthread_join(p->ids[i], NULL);
+	p->threads = 0;
+}
+
+/* No thread is alive: nobody else looks at the queue. */
+static void pool_start(struct io_pool *p)
+{
+	struct list left;
+
+	list_init(&left);
+	list_splice(&left, &p->queue);
+	p->queued = 0;
+	p->stop = false;
+	list_for_each_safe(it, &left) {
+		list_remove(it);
+		pool_hand_over(p, it);
+	}
+}
+
+static void pool_fini(struct io_pool *p)
+{
+	assert(p->pending == 0);
+	pool_stop(p);
 	pthread_cond_destroy(&p->work);
 	pthread_mutex_destroy(&p->lock);
 }
@@ -194,6 +220,18 @@ void io_helpers_fini(struct io_helpers *h)
 	pool_fini(&h->computers);
 	pool_fini(&h->blockers);
 	close(h->event_fd);
+}
+
+void io_helpers_stop(struct io_helpers *h)
+{
+	pool_stop(&h->computers);
+	pool_stop(&h->blockers);
+}
+
+void io_helpers_start(struct io_helpers *h)
+{
+	pool_start(&h->computers);
+	pool_start(&h->blockers);
 }
 
 void io_helpers_compute(struct io_helpers *h, struct co_work *work) { pool_give(&h->computers, &work->link); }

@@ -42,6 +42,9 @@ void io_helpers_compute(struct io_helpers *h, struct co_work *work);
 void io_helpers_block(struct io_helpers *h, struct io_op *op);
 bool io_helpers_pending(const struct io_helpers *h);
 void io_helpers_reset(struct io_helpers *h); /* the event, when it is readable */
+/* All threads end when they have finished what they have in hand; the caller waits for it. Until start nothing runs. */
+void io_helpers_stop(struct io_helpers *h);
+void io_helpers_start(struct io_helpers *h);
 /* Completes what is done. */
 void io_helpers_collect(struct io_helpers *h);
 

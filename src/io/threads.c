@@ -210,6 +210,10 @@ static void threads_offload(struct co_host *host, struct co_work *work)
 	io_helpers_compute(&threads_of(container_of(host, struct io, host))->helpers, work);
 }
 
+static void threads_threads_stop(struct io *io) { io_helpers_stop(&threads_of(io)->helpers); }
+
+static void threads_threads_start(struct io *io) { io_helpers_start(&threads_of(io)->helpers); }
+
 static void threads_free(struct io *io)
 {
 	struct threads *t = threads_of(io);
@@ -226,6 +230,8 @@ int io_threads_new(struct io **out, struct err *err)
 		.name = "threads",
 		.submit = threads_submit,
 		.shutdown = threads_shutdown,
+		.threads_stop = threads_threads_stop,
+		.threads_start = threads_threads_start,
 		.free = threads_free,
 	};
 	static const struct co_host_ops host_ops = {

@@ -336,6 +336,10 @@ static void uring_offload(struct co_host *host, struct co_work *work)
 	io_helpers_compute(&uring_of(container_of(host, struct io, host))->helpers, work);
 }
 
+static void uring_threads_stop(struct io *io) { io_helpers_stop(&uring_of(io)->helpers); }
+
+static void uring_threads_start(struct io *io) { io_helpers_start(&uring_of(io)->helpers); }
+
 static void uring_free(struct io *io)
 {
 	struct uring *u = uring_of(io);
@@ -457,6 +461,8 @@ int io_uring_new(struct io **out, struct err *err)
 		.name = "uring",
 		.submit = uring_submit,
 		.shutdown = uring_shutdown,
+		.threads_stop = uring_threads_stop,
+		.threads_start = uring_threads_start,
 		.free = uring_free,
 	};
 	static const struct co_host_ops host_ops = {

@@ -42,6 +42,8 @@ ALLOWED = {
         " pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthread_mutex_unlock"
         " pthread_cond_init pthread_cond_destroy pthread_cond_signal pthread_cond_broadcast pthread_cond_wait",
     ),
+    "io_sandbox.c": ("system calls that never wait, once, before anything is served", "*"),
+    "io_sandbox_calls.c": ("the same", "seccomp_*"),
     "io_signal.c": ("the descriptor doesn't block", "signalfd read pthread_sigmask sigemptyset sigaddset"),
     "io_threads.c": ("the wait of the scheduler's loop, outside every coroutine", "poll ppoll"),
     "io_uring.c": (
