@@ -4,10 +4,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/math.h"
+#include "filter/pass.h"
 
 struct delay {
 	struct node node; /* first; its file is the child */
@@ -57,7 +57,7 @@ static int delay_read(struct co *co, struct node *n, uint64_t off, struct iov to
 
 	d->counts.reads++;
 	request_begin(co, d, d->rules.read_ns, is_parked(d, d->rules.park_reads, off, to.len));
-	return request_end(d, node_read(co, n->file, off, to));
+	return request_end(d, pass_read(co, n, off, to));
 }
 
 static int delay_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)
@@ -66,17 +66,16 @@ static int delay_write(struct co *co, struct node *n, uint64_t off, struct iov f
 
 	d->counts.writes++;
 	change_begin(co, d, off, from.len);
-	return request_end(d, node_write(co, n->file, off, from, flags));
+	return request_end(d, pass_write(co, n, off, from, flags));
 }
 
-/* The child is not to write zeros as data: the node above us does, and that is then a write that we see. */
 static int delay_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags)
 {
 	struct delay *d = delay_of(n);
 
 	d->counts.zeroes++;
 	change_begin(co, d, off, len);
-	return request_end(d, node_zero(co, n->file, off, len, flags | NODE_NO_FALLBACK));
+	return request_end(d, pass_zero(co, n, off, len, flags));
 }
 
 static int delay_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
@@ -85,7 +84,7 @@ static int delay_discard(struct co *co, struct node *n, uint64_t off, uint64_t l
 
 	d->counts.discards++;
 	change_begin(co, d, off, len);
-	return request_end(d, node_discard(co, n->file, off, len));
+	return request_end(d, pass_discard(co, n, off, len));
 }
 
 static int delay_flush(struct co *co, struct node *n)
@@ -94,32 +93,7 @@ static int delay_flush(struct co *co, struct node *n)
 
 	d->counts.flushes++;
 	request_begin(co, d, d->rules.flush_ns, false);
-	return request_end(d, node_flush(co, n->file));
-}
-
-static int delay_resize(struct co *co, struct node *n, uint64_t size)
-{
-	int err = node_resize(co, n->file, size);
-
-	n->size = n->file->size;
-	return err;
-}
-
-static int delay_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out)
-{
-	struct node_status st;
-	int err = node_status(co, n->file, at.off, len, true, &st);
-
-	if (err != 0)
-		return err;
-	*out = (struct node_extent){
-		.kind = st.zero ? NODE_ZERO : NODE_DATA,
-		.in_place = !st.zero,
-		.has_host = true,
-		.host = {at.off},
-		.len = st.len,
-	};
-	return 0;
+	return request_end(d, pass_flush(co, n));
 }
 
 static int delay_close(struct co *co, struct node *n)
@@ -134,12 +108,12 @@ static const struct node_ops delay_ops = {
 	.name = "delay",
 	.close = delay_close,
 	.flush = delay_flush,
-	.resize = delay_resize,
+	.resize = pass_resize,
 	.read = delay_read,
 	.write = delay_write,
 	.zero = delay_zero,
 	.discard = delay_discard,
-	.map = delay_map,
+	.map = pass_map,
 };
 
 int delay_open(struct co *co, struct node *child, const struct delay_rules *rules, struct node **out)
@@ -150,18 +124,7 @@ int delay_open(struct co *co, struct node *child, const struct delay_rules *rule
 	if (d == NULL)
 		return -ENOMEM;
 	d->rules = *rules;
-	d->node = (struct node){
-		.ops = &delay_ops,
-		.file = child,
-		.size = child->size,
-		.align = child->align,
-		.mem_align = child->mem_align,
-		.cluster = 1,
-		.read_only = child->read_only,
-		.grows_zeroed = child->grows_zeroed,
-	};
-	snprintf(d->node.name, sizeof(d->node.name), "%s", child->name);
-	err = node_init(&d->node, co_sched_of(co));
+	err = pass_init(co, &d->node, &delay_ops, child);
 	if (err != 0) {
 		free(d);
 		return err;
