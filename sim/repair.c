@@ -63,17 +63,19 @@ static bool repair_all(struct co *co, struct sim_run *run)
 	return false;
 }
 
+/* What can't be read makes other things look leaked, but nothing look corrupt; and it is no reason to write. */
 static void second_run_judge(struct co *co, struct sim_run *run)
 {
 	struct qcow2_check found = {0};
 	struct err err = {0};
-	uint64_t writes = run->world.counts.writes;
+	uint64_t writes = run->world.counts.writes, failures = run->world.counts.failures;
 	int rc = run_once(co, QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS, &found, &err);
+	bool failed = run->config->faulty && (rc || run->world.counts.failures > failures);
 
-	if (run->world.dead || (run->config->faulty && (rc || found.check_errors > 0)))
+	if (run->world.dead)
 		return;
-	if (rc || !is_clean(&found) || found.corruptions_fixed > 0 || found.leaks_fixed > 0 ||
-		run->world.counts.writes != writes)
+	if (found.corruptions > 0 || found.corruptions_fixed > 0 || found.leaks_fixed > 0 ||
+		run->world.counts.writes != writes || (!failed && (rc || !is_clean(&found))))
 		sim_violation("M14: a second repair still found something: %" PRIu64 " corruptions, %" PRIu64
 			      " leaks, repaired %" PRIu64 " and %" PRIu64 " (%s)",
 			found.corruptions, found.leaks, found.corruptions_fixed, found.leaks_fixed, err.text);

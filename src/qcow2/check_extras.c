@@ -14,6 +14,15 @@
 
 #define SNAPSHOT_V3_EXTRA 16
 
+/* Before its end. What can't be read may be in order: only what was read can be corrupt. */
+static void walk_ended(struct qcow2_checker *c, int why, const struct err *err)
+{
+	bool malformed = why == -EINVAL || why == -EFBIG;
+
+	c->incomplete = true;
+	qcow2_check_found(c, malformed ? &c->out->corruptions : &c->out->check_errors, "ERROR %s", err->text);
+}
+
 /* ---- snapshots ---- */
 
 static int snapshot_check(struct co *co, struct qcow2_checker *c, const struct qcow2_snapshot *s, uint32_t index)
@@ -53,10 +62,8 @@ int qcow2_check_snapshots(struct co *co, struct qcow2_checker *c)
 	while ((more = qcow2_snapshot_next(co, &walk, &one, &err)) > 0 && ret == 0)
 		ret = snapshot_check(co, c, &one, walk.next - 1);
 	free(walk.window.bytes);
-	if (more < 0) {
-		c->incomplete = true;
-		qcow2_check_found(c, &c->out->corruptions, "ERROR %s", err.text);
-	}
+	if (more < 0)
+		walk_ended(c, more, &err);
 	if (ret < 0 || walk.next == 0)
 		return ret;
 	return qcow2_counts_add(
@@ -146,9 +153,7 @@ int qcow2_check_bitmaps(struct co *co, struct qcow2_checker *c)
 		ret = bitmap_check(co, c, one);
 	free(walk.window.bytes);
 	free(one);
-	if (more < 0) {
-		c->incomplete = true;
-		qcow2_check_found(c, &c->out->corruptions, "ERROR %s", err.text);
-	}
+	if (more < 0)
+		walk_ended(c, more, &err);
 	return ret;
 }

@@ -81,7 +81,7 @@ static int refcounts_lower(struct co *co, struct qcow2_repairer *r)
 
 	if (c->high == 0)
 		return 0;
-	if (c->unsure || (r->recovery && c->header.unknown_extensions)) {
+	if (qcow2_repair_keeps_leaks(r)) {
 		qcow2_check_found(c, NULL, "Leaks are left alone: they may belong to what is damaged");
 		return 0;
 	}

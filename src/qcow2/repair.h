@@ -46,7 +46,16 @@ int qcow2_repair_header(struct co *co, struct qcow2_repairer *r) ATTR_MUST_USE;
 /* Whether a table's clusters are in the file, and nothing else lies there. */
 bool qcow2_repair_writable(const struct qcow2_checker *c, uint64_t host, uint64_t bytes, enum qcow2_role role);
 
+/* Refcounts that seem too high may belong to what can't be followed: then they stay. */
+static inline bool qcow2_repair_keeps_leaks(const struct qcow2_repairer *r)
+{
+	return r->c->unsure || (r->recovery && r->c->header.unknown_extensions);
+}
+
 /* ---- repair_refcounts.c ---- */
+
+/* What a cluster's refcount is to be, be it wide enough or not. Where it was to be read and can't be, c->incomplete is set. */
+uint64_t qcow2_repair_refcount(struct co *co, struct qcow2_repairer *r, uint64_t cluster);
 
 /* All refcounts that are too low (or too high) become what was counted; *fixed: how many. Ends with a flush. */
 int qcow2_repair_refcounts(struct co *co, struct qcow2_repairer *r, uint8_t which, uint64_t *fixed) ATTR_MUST_USE;
@@ -64,7 +73,7 @@ int qcow2_repair_rebuild(struct co *co, struct qcow2_repairer *r) ATTR_MUST_USE;
 
 /* ---- repair_entries.c ---- */
 
-/* COPIED flags that disagree with the counts are set, or cleared, as r->setting says. Ends with a flush. */
+/* COPIED flags that disagree with what the refcounts will be are set, or cleared, as r->setting says. Ends with a flush. */
 int qcow2_repair_copied(struct co *co, struct qcow2_repairer *r) ATTR_MUST_USE;
 /* Entries that can be put right where they lie. */
 int qcow2_repair_entries(struct co *co, struct qcow2_repairer *r) ATTR_MUST_USE;

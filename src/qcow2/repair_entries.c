@@ -49,10 +49,10 @@ static bool table_writable(const struct qcow2_checker *c, const struct qcow2_pie
 
 /* ---- COPIED ---- */
 
-/* Whether the flag must be changed in this pass, given how many references there are. */
-static bool flag_wrong(const struct qcow2_repairer *r, uint64_t entry, uint64_t references)
+/* Whether the flag must be changed in this pass, given what the refcount will be. */
+static bool flag_wrong(const struct qcow2_repairer *r, uint64_t entry, uint64_t refcount)
 {
-	bool has = entry & CHECK_COPIED, wants = references == 1;
+	bool has = entry & CHECK_COPIED, wants = refcount == 1;
 
 	return has != wants && wants == r->setting;
 }
@@ -61,11 +61,11 @@ static int l1_flag_fix(struct co *co, struct qcow2_repairer *r, const struct qco
 {
 	struct qcow2_checker *c = r->c;
 	uint64_t at = c->header.l1.off + table->index * 8, sector = align_down(at, SECTOR);
-	uint64_t references = qcow2_counts_get(c, table->host / c->cluster_bytes).number;
+	uint64_t refcount = qcow2_repair_refcount(co, r, table->host / c->cluster_bytes);
 	be64 words[SECTOR / 8];
 	int ret;
 
-	if (!flag_wrong(r, table->entry, references))
+	if (!flag_wrong(r, table->entry, refcount))
 		return 0;
 	if (!qcow2_repair_writable(c, c->header.l1.off, c->header.l1_entries * UINT64_C(8), QCOW2_ROLE_L1)) {
 		r->pass_failed = true;
@@ -76,25 +76,26 @@ static int l1_flag_fix(struct co *co, struct qcow2_repairer *r, const struct qco
 		return ret;
 	qcow2_check_found(c, NULL,
 		"Repairing OFLAG_COPIED L2 cluster: l1_index=%" PRIu64 " l1_entry=%" PRIx64 " refcount=%" PRIu64,
-		table->index, table->entry, references);
+		table->index, table->entry, refcount);
 	words[(at - sector) / 8] = be64_of(table->entry ^ CHECK_COPIED);
 	r->flags_fixed++;
 	return qcow2_repair_write(co, r, sector, words, sizeof(words));
 }
 
-static void entry_flag_fix(struct qcow2_repairer *r, const struct qcow2_check_entry *e, struct edit *edit)
+static void entry_flag_fix(
+	struct co *co, struct qcow2_repairer *r, const struct qcow2_check_entry *e, struct edit *edit)
 {
 	struct qcow2_checker *c = r->c;
-	uint64_t references = qcow2_check_has_data_file(c) ? 1 : qcow2_counts_get(c, e->host / c->cluster_bytes).number;
+	uint64_t refcount = qcow2_check_has_data_file(c) ? 1 : qcow2_repair_refcount(co, r, e->host / c->cluster_bytes);
 
-	if (e->kind != QCOW2_ENTRY_ALLOCATED || !flag_wrong(r, e->raw, references))
+	if (e->kind != QCOW2_ENTRY_ALLOCATED || !flag_wrong(r, e->raw, refcount))
 		return;
 	if (!edit) {
 		r->pass_failed = true;
 		return;
 	}
 	qcow2_check_found(c, NULL, "Repairing OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
-		e->raw, references);
+		e->raw, refcount);
 	edit_put(edit, e->index, 0, e->raw ^ CHECK_COPIED);
 	r->flags_fixed++;
 }
@@ -109,7 +110,7 @@ static int table_flags_fix(struct co *co, struct qcow2_checker *c, const struct 
 		struct qcow2_check_entry e = qcow2_check_entry_get(c, table->bytes, i);
 
 		if (e.raw != 0)
-			entry_flag_fix(c->repair, &e, writable ? &edit : NULL);
+			entry_flag_fix(co, c->repair, &e, writable ? &edit : NULL);
 	}
 	return ret == 0 ? edit_end(co, c->repair, table, &edit) : ret;
 }
@@ -119,6 +120,9 @@ int qcow2_repair_copied(struct co *co, struct qcow2_repairer *r)
 	struct qcow2_checker *c = r->c;
 	int ret = qcow2_check_tables(co, c, c->header.l1, c->header.l1_entries, table_flags_fix);
 
+	/* When the references were counted all tables could be read. A flag that stays would lie when refcounts rise. */
+	if (ret == 0 && c->incomplete)
+		ret = -EIO;
 	return ret == 0 ? qcow2_repair_flush(co, r) : ret;
 }
 

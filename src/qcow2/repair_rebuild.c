@@ -85,30 +85,19 @@ static int plan_make(struct co *co, struct qcow2_repairer *r, struct plan *p)
 	return ret;
 }
 
-/* Where it isn't sure what is in use, a refcount that is higher on disk stays so. */
-static int refcount_new(struct co *co, struct qcow2_repairer *r, uint64_t cluster, uint64_t *out)
-{
-	uint64_t old;
-
-	*out = qcow2_counts_refcount(r->c, qcow2_counts_get(r->c, cluster));
-	if (r->c->unsure && qcow2_check_refcount(co, r->c, cluster, &old) == 0)
-		*out = MAX(*out, old);
-	return 0;
-}
-
 static int block_write(struct co *co, struct qcow2_repairer *r, uint64_t index, uint64_t host, void *block)
 {
 	const struct qcow2_checker *c = r->c;
-	uint64_t first = index * c->refcounts.per_block, refcount;
-	int ret = 0;
+	uint64_t first = index * c->refcounts.per_block;
 
 	memset(block, 0, c->cluster_bytes);
-	for (uint64_t i = 0; i < c->refcounts.per_block && first + i < c->counts.clusters && ret == 0; i++) {
-		ret = refcount_new(co, r, first + i, &refcount);
+	for (uint64_t i = 0; i < c->refcounts.per_block && first + i < c->counts.clusters; i++) {
+		uint64_t refcount = MIN(qcow2_repair_refcount(co, r, first + i), c->counts.refcount_max);
+
 		if (refcount > 0)
 			qcow2_repair_refcount_put(block, i, c->header.refcount_order, refcount);
 	}
-	return ret == 0 ? qcow2_repair_write(co, r, host, block, c->cluster_bytes) : ret;
+	return c->incomplete ? -EIO : qcow2_repair_write(co, r, host, block, c->cluster_bytes);
 }
 
 static int structures_write(struct co *co, struct qcow2_repairer *r, const struct plan *p, be64 *table)

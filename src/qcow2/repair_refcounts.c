@@ -58,6 +58,19 @@ static int block_store(struct co *co, struct qcow2_repairer *r, const struct blo
 
 /* ---- what disagrees ---- */
 
+uint64_t qcow2_repair_refcount(struct co *co, struct qcow2_repairer *r, uint64_t cluster)
+{
+	struct qcow2_checker *c = r->c;
+	uint64_t number = qcow2_counts_get(c, cluster).number, old = 0;
+
+	if (!qcow2_repair_keeps_leaks(r) ||
+		!is_aligned(qcow2_check_block(c, cluster / c->refcounts.per_block), c->cluster_bytes))
+		return number;
+	if (qcow2_check_refcount(co, c, cluster, &old) < 0)
+		c->incomplete = true;
+	return MAX(number, old);
+}
+
 static void block_correct(struct qcow2_repairer *r, struct block *b, uint64_t index, uint8_t which, uint64_t *fixed)
 {
 	struct qcow2_checker *c = r->c;
@@ -128,7 +141,7 @@ static int find_between(struct qcow2_repairer *r, uint64_t n, bool counted, uint
 {
 	uint64_t clusters = r->c->file->size / r->c->cluster_bytes, run = 0;
 
-	if (r->c->unsure)
+	if (qcow2_repair_keeps_leaks(r))
 		return -ENOSPC;
 	for (uint64_t i = r->next_free; i < clusters; i++) {
 		run = is_free(r, i, counted) ? run + 1 : 0;

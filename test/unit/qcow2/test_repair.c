@@ -222,6 +222,30 @@ static void l1_damaged(struct co *co, void *arg)
 	CHECK_INT(node_close(co, &r->node), 0);
 }
 
+/* A reference from an extension that nobody here knows: the refcount that it raised stays, and nobody may write in place. */
+static void unknown_references(struct co *co, void *arg)
+{
+	struct ram *r = image_new(co);
+	uint64_t entry = ram_u64(r, l2_at(r)), cluster = (entry & OFFSET) / CLUSTER;
+	struct qcow2_header h;
+	struct qcow2_check found;
+	struct err err = {0};
+
+	(void)arg;
+	ram_put_u64(r, 72, QCOW2_INCOMPAT_DIRTY);
+	ram_put_u64(r, l2_at(r), entry & ~COPIED);
+	refcount_put(r, cluster, 2);
+	refcount_put(r, cluster + 1, 0);
+	CHECK_INT(qcow2_header_load(co, &r->node, QCOW2_INCOMPAT_DIRTY, &h, &err), 0);
+	h.unknown_extensions = true;
+	CHECK_INT(qcow2_recover(co, &r->node, &h, &err), 0);
+	CHECK(ram_u64(r, l2_at(r)) == (entry & ~COPIED));
+	CHECK_INT(qcow2_check_run(co, &r->node, NULL, NULL, &found, &err), 0);
+	CHECK_INT(found.corruptions, 0);
+	CHECK_INT(found.leaks, 1);
+	CHECK_INT(node_close(co, &r->node), 0);
+}
+
 /* Something refers to where the file could grow: new structures mustn't be put there, but in a gap, if there is one. */
 static void dangling(struct co *co, void *arg)
 {
@@ -249,6 +273,10 @@ static void test_each_damage_is_repaired(void **state) { (void)state, engine_run
 static void test_it_goes_on_after_any_failure(void **state) { (void)state, engine_run(every_failure, NULL); }
 static void test_it_can_be_given_up(void **state) { (void)state, engine_run(every_impatience, NULL); }
 static void test_what_a_damaged_table_meant_is_kept(void **state) { (void)state, engine_run(l1_damaged, NULL); }
+static void test_references_of_unknown_extensions_are_kept(void **state)
+{
+	(void)state, engine_run(unknown_references, NULL);
+}
 static void test_dangling_pointers_hit_nothing(void **state) { (void)state, engine_run(dangling, NULL); }
 
 int main(void)
@@ -258,6 +286,7 @@ int main(void)
 		cmocka_unit_test(test_it_goes_on_after_any_failure),
 		cmocka_unit_test(test_it_can_be_given_up),
 		cmocka_unit_test(test_what_a_damaged_table_meant_is_kept),
+		cmocka_unit_test(test_references_of_unknown_extensions_are_kept),
 		cmocka_unit_test(test_dangling_pointers_hit_nothing),
 	};
 
