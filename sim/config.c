@@ -143,6 +143,15 @@ static void draw_encryption(struct sim_config *c)
 		c->base.compressed_in = 0;
 }
 
+static void damage_kinds(struct sim_config *c, struct sim_rng *r)
+{
+	c->damage = 1 + sim_below(r, SIM_DAMAGE_ALL);
+	if (c->image.encrypted) /* by its place: what shares a cluster with metadata can't be moved out of it */
+		c->damage &= ~(uint32_t)SIM_DAMAGE_TANGLE;
+	if (c->image.used_until && coin(r))
+		c->image.used_until = 0;
+}
+
 /* By numbers of their own: other seeds' draws are as they were. */
 static void draw_damage(struct sim_config *c)
 {
@@ -151,13 +160,16 @@ static void draw_damage(struct sim_config *c)
 	sim_rng_init(&r, c->seed, 9);
 	for (unsigned i = 0; i < SIM_RECOVERY_CUTS; i++)
 		c->recovery_cuts[i] = coin(&r) ? 1 + sim_below(&r, 60) : 0;
-	if (!sim_one_in(&r, 10))
-		return;
-	c->damage = 1 + sim_below(&r, SIM_DAMAGE_ALL);
-	if (c->image.encrypted) /* by its place: what shares a cluster with metadata can't be moved out of it */
-		c->damage &= ~(uint32_t)SIM_DAMAGE_TANGLE;
-	if (c->image.used_until && coin(&r))
-		c->image.used_until = 0;
+	if (sim_one_in(&r, 10))
+		damage_kinds(c, &r);
+}
+
+void sim_config_damage(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 21);
+	damage_kinds(c, &r);
 }
 
 /* ---- the host ---- */

@@ -78,6 +78,8 @@ struct sim_config {
 enum sim_overlap { SIM_OVERLAP_AUTO, SIM_OVERLAP_NO, SIM_OVERLAP_YES };
 
 void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overlap, uint32_t ops);
+/* Damage of some kinds, whether or not the seed drew it. */
+void sim_config_damage(struct sim_config *c);
 /* Another list of operations: the power is cut so many times, after a few operations each; nothing else fails. */
 void sim_config_cycles(struct sim_config *c, uint32_t cycles);
 /*

@@ -21,7 +21,7 @@ struct options {
 	enum sim_overlap overlap;
 	const char *nbd; /* "0", "1", or NULL: the seed says */
 	uint32_t ops, cycles;
-	bool trace;
+	bool trace, damage;
 	const char *without, *workload;
 	struct sim_exhaust exhaust;
 	bool one_case, shrink;
@@ -42,8 +42,8 @@ static double now(void)
 static void usage(FILE *to)
 {
 	fputs("usage: corral-sim [--seeds N] [--start S] [--time SECONDS] [--mutant M] [--overlap 0|1|auto]\n"
-	      "                  [--nbd 0|1|auto] [--ops N] [--cycles N] [--without KIND] [--trace]\n"
-	      "                  [--workload plain|zero-unmap|compressed|lazy]\n"
+	      "                  [--nbd 0|1|auto] [--ops N] [--cycles N] [--without KIND] [--damage]\n"
+	      "                  [--trace] [--workload plain|zero-unmap|compressed|lazy]\n"
 	      "                  [--samples FOLDER [--sample-in N]]\n"
 	      "       corral-sim --exhaustive operations|io|memory [--case C [--nth N]] [--time SECONDS] [--mutant M] [--nbd 0|1]\n"
 	      "                  [--trace]\n"
@@ -70,7 +70,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"without", required_argument, NULL, 'w'}, {"workload", required_argument, NULL, 'W'},
 		{"nbd", required_argument, NULL, 'b'}, {"samples", required_argument, NULL, 'S'},
 		{"sample-in", required_argument, NULL, 'I'}, {"trace", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+		{"damage", no_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -103,6 +103,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		case 'S': tally.samples.folder = optarg; break;
 		case 'I': tally.samples.one_in = strtoull(optarg, NULL, 0); break;
 		case 'v': o->trace = true; break;
+		case 'd': o->damage = true; break;
 		case 'h': usage(stdout); exit(0);
 		default: usage(stderr); exit(2);
 		}
@@ -130,6 +131,8 @@ static void say_replay(const struct options *o, uint64_t seed)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " --workload %s", o->workload);
 	if (o->without)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " --without %s", o->without);
+	if (o->damage)
+		at += snprintf(text + at, sizeof(text) - (size_t)at, " --damage");
 	if (o->cycles)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " --cycles %u", o->cycles);
 	if (o->ops)
@@ -150,6 +153,8 @@ static void config_draw(const struct options *o, uint64_t seed, struct sim_confi
 {
 	sim_config_draw(c, seed, o->overlap, o->ops);
 	c->nbd = o->nbd ? strcmp(o->nbd, "1") == 0 : sim_nbd_drawn(seed);
+	if (o->damage)
+		sim_config_damage(c);
 	if (o->cycles)
 		sim_config_cycles(c, o->cycles);
 	if (o->workload && !sim_config_workload(c, o->workload)) {

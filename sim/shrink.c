@@ -379,10 +379,11 @@ static void host_print(const struct sim_config *c)
 static void test_print(const struct sim_config *c, const char *name)
 {
 	printf("/* SPDX-License-Identifier: MIT */\n/* %s */\n#include \"report.h\"\n#include \"shrink.h\"\n\n", name);
-	printf("static struct sim_op ops[] = {\n");
+	if (c->ops_count > 0)
+		printf("static struct sim_op ops[] = {\n");
 	for (uint32_t i = 0; i < c->ops_count; i++)
 		op_print(&c->ops[i]);
-	printf("};\n\nint main(void)\n{\n\tconst struct sim_config c = {\n");
+	printf("%sint main(void)\n{\n\tconst struct sim_config c = {\n", c->ops_count > 0 ? "};\n\n" : "");
 	printf("\t\t.seed = %" PRIu64 ",\n\t\t.schedule = %" PRIu64 ",\n", c->seed, c->schedule);
 	geometry_print(&c->image, "image");
 	if (c->below != SIM_BELOW_NONE) {
@@ -391,7 +392,9 @@ static void test_print(const struct sim_config *c, const char *name)
 	}
 	host_print(c);
 	faults_print(c);
-	printf("\t\t.ops = ops,\n\t\t.ops_count = sizeof(ops) / sizeof(ops[0]),\n\t};\n\n");
+	if (c->ops_count > 0)
+		printf("\t\t.ops = ops,\n\t\t.ops_count = sizeof(ops) / sizeof(ops[0]),\n");
+	printf("\t};\n\n");
 	printf("\tsim_report_signals();\n\tsim_case_run(&c, 200);\n\treturn 0;\n}\n");
 }
 
