@@ -29,13 +29,25 @@ enum io_code {
 	IO_OP_RECV,      /* fd, v, n -> bytes */
 	IO_OP_SEND,      /* fd, v, n -> bytes */
 	IO_OP_POLL,      /* fd: wait until it is readable; -ECANCELED after shutdown */
+
+	/* What is shared with another process (io/share.h). The simulator has none of it: -ENOTSUP. */
+	IO_OP_EVENT_WAIT, /* fd: wait for a signal and take it; -ECANCELED after shutdown, -EAGAIN: poll, then again */
+	IO_OP_EVENT_SIGNAL, /* fd */
+	IO_OP_ADOPT,        /* fd, flags: IO_ADOPT_* -> the descriptor, or another one in its place */
+	IO_OP_MEMORY,       /* len -> the descriptor of new memory */
+	IO_OP_MAP,          /* fd, offset, len, map, err */
+	IO_OP_UNMAP,        /* map */
 };
 
 enum { IO_READ_CACHED = 1 << 0 }; /* the file isn't O_DIRECT: what is read may be in memory */
 enum { IO_FALLOC_ALLOCATE, IO_FALLOC_ZERO, IO_FALLOC_PUNCH };
 enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST };
+enum { IO_ADOPT_WAIT, IO_ADOPT_SIGNAL }; /* for which of both the descriptor is meant */
 
 enum { IO_VECTOR = 64 }; /* the most elements of one operation */
+
+/* Whether it may wait for ever, on a descriptor that isn't a socket, until a shutdown. */
+#define IO_OP_IS_WAIT(op) ((op)->code == IO_OP_POLL || (op)->code == IO_OP_EVENT_WAIT)
 
 struct io_name { /* of a socket */
 	char text[160];
@@ -53,12 +65,17 @@ struct io_op {
 	struct io_file_info *info;
 	const char *address;
 	struct io_name *name;
-	struct err *err; /* may be NULL; the backend explains a failed open, listen or connect in it */
+	struct err *err;    /* may be NULL; the backend explains a failed open, listen, connect or map in it */
+	void *control;      /* of RECV and SEND: ancillary data, or NULL */
+	size_t control_len; /* RECV: the room, then what came */
+	bool control_cut;   /* RECV: more came than there was room for */
+	struct io_map *map;
 
 	int64_t result;    /* set by the backend: >= 0 or a negative errno */
 	struct co *co;     /* who waits */
 	struct list link;  /* the backend's, as is what follows */
-	struct msghdr msg; /* the kernel reads it after submit returned */
+	struct msghdr msg; /* the kernel reads it after submit returned, as it does the next */
+	uint64_t event;
 };
 
 struct io {

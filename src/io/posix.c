@@ -9,12 +9,14 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -225,10 +227,51 @@ static int64_t lock_do(const struct io_op *op)
 	return op->flags == IO_LOCK_TEST && l.l_type != F_UNLCK ? -EAGAIN : 0;
 }
 
-static struct msghdr *message_of(struct io_op *op)
+struct msghdr *io_posix_message(struct io_op *op)
 {
-	op->msg = (struct msghdr){.msg_iov = (struct iovec *)op->v, .msg_iovlen = op->n};
+	op->msg = (struct msghdr){
+		.msg_iov = (struct iovec *)op->v,
+		.msg_iovlen = op->n,
+		.msg_control = op->control,
+		.msg_controllen = op->control_len,
+	};
 	return &op->msg;
+}
+
+void io_posix_message_done(struct io_op *op)
+{
+	op->control_len = op->msg.msg_controllen;
+	op->control_cut = (op->msg.msg_flags & MSG_CTRUNC) != 0;
+}
+
+static int64_t recv_do(struct io_op *op)
+{
+	int64_t r = result_of(recvmsg(op->fd, io_posix_message(op), MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+
+	if (r >= 0)
+		io_posix_message_done(op);
+	return r;
+}
+
+/*
+ * Both ends may share the open file with somebody who changes its flags: whether a read waits is said with the read
+ * where the kernel can, which is so for eventfds since 5.8. A pipe was opened anew when it was adopted.
+ */
+static int64_t event_wait_do(struct io_op *op)
+{
+	struct iovec v = {.iov_base = &op->event, .iov_len = sizeof(op->event)};
+	int64_t r = result_of(preadv2(op->fd, &v, 1, -1, RWF_NOWAIT));
+
+	return r == -EOPNOTSUPP ? result_of(readv(op->fd, &v, 1)) : r;
+}
+
+/* One that has no room for another signal has been signalled. */
+static int64_t event_signal_do(struct io_op *op)
+{
+	struct pollfd p = {.fd = op->fd, .events = POLLOUT};
+
+	op->event = 1;
+	return poll(&p, 1, 0) > 0 ? result_of(write(op->fd, &op->event, sizeof(op->event))) : -EAGAIN;
 }
 
 static int64_t accept_do(const struct io_op *op)
@@ -263,8 +306,14 @@ int64_t io_posix_do(struct io_op *op)
 	case IO_OP_LISTEN: return io_posix_listen(op);
 	case IO_OP_CONNECT: return io_posix_connect(op);
 	case IO_OP_ACCEPT: return accept_do(op);
-	case IO_OP_RECV: return result_of(recvmsg(op->fd, message_of(op), MSG_DONTWAIT));
-	case IO_OP_SEND: return result_of(sendmsg(op->fd, message_of(op), MSG_DONTWAIT | MSG_NOSIGNAL));
+	case IO_OP_RECV: return recv_do(op);
+	case IO_OP_SEND: return result_of(sendmsg(op->fd, io_posix_message(op), MSG_DONTWAIT | MSG_NOSIGNAL));
+	case IO_OP_EVENT_WAIT: return event_wait_do(op);
+	case IO_OP_EVENT_SIGNAL: return event_signal_do(op);
+	case IO_OP_ADOPT: return io_posix_adopt(op);
+	case IO_OP_MEMORY: return io_posix_memory(op);
+	case IO_OP_MAP: return io_posix_map(op);
+	case IO_OP_UNMAP: return io_posix_unmap(op);
 	case IO_OP_POLL: break;
 	}
 	return -ENOSYS;

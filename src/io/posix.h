@@ -14,6 +14,10 @@ int64_t io_posix_do(struct io_op *op);
 /* A read that takes no more than what is in memory; negative where that is nothing, or can't be had so. */
 int64_t io_posix_read_cached(const struct io_op *op);
 
+/* The operation as recvmsg and sendmsg take it; and after a recvmsg, what came of ancillary data. */
+struct msghdr *io_posix_message(struct io_op *op);
+void io_posix_message_done(struct io_op *op);
+
 void io_posix_close(int fd);
 uint64_t io_posix_now(void);
 char *io_posix_realpath(const char *path);    /* NULL and errno */
@@ -27,5 +31,11 @@ int io_posix_connect(const struct io_op *op);
 /* What is left to do to a socket that accept returned: its options and its name. Returns it. */
 int io_posix_accepted(const struct io_op *op, int fd);
 void io_posix_unlink(const struct io_name *name); /* of a listener: its path, if it is still the one that it made */
+
+/* share.c, memory.c */
+int io_posix_adopt(const struct io_op *op);
+int io_posix_memory(const struct io_op *op);
+int io_posix_map(const struct io_op *op);
+int io_posix_unmap(const struct io_op *op);
 
 #endif

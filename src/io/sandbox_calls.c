@@ -36,6 +36,7 @@ static const char *const calls[] = {
 	"ftruncate",
 	"lseek",
 	"fstat",
+	"fstatfs",
 	"newfstatat",
 	"statx",
 	"fcntl",

@@ -3,13 +3,14 @@
  * Stream sockets above the backend. A socket that was shut down says so itself, whatever error the kernel chose for the
  * operation that it ended.
  */
-#include "io/backend.h"
+#include "io/sock.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "io/share.h"
 
 #define ACCEPT_PAUSE_NS 50000000 /* after an accept that failed for want of descriptors or memory */
 
@@ -49,18 +50,34 @@ int io_connect(struct co *co, const char *address, struct io_sock **out, struct 
 
 const char *io_sock_address(const struct io_sock *s) { return s->name.text; }
 
-static int64_t sock_do(struct co *co, struct io_sock *s, struct io_op op)
+int64_t io_sock_do(struct co *co, struct io_sock *s, struct io_op *op)
 {
 	unsigned tries = 0;
 	int64_t r;
 
-	op.fd = s->fd;
+	op->fd = s->fd;
 	s->busy++;
 	do
-		r = io_do(co, &op);
+		r = io_do(co, op);
 	while (io_again(co, &tries, r));
 	s->busy--;
 	return r;
+}
+
+static int64_t sock_do(struct co *co, struct io_sock *s, struct io_op op) { return io_sock_do(co, s, &op); }
+
+int io_sock_adopt(struct co *co, int fd, struct io_sock **out)
+{
+	struct io_sock *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		io_fd_close(co, fd);
+		return -ENOMEM;
+	}
+	s->io = io_of(co);
+	s->fd = fd;
+	*out = s;
+	return 0;
 }
 
 /* ---- accept ---- */

@@ -131,7 +131,10 @@ static void threads_submit(struct io *io, struct io_op *op)
 	case IO_OP_ACCEPT:
 	case IO_OP_RECV:
 	case IO_OP_SEND:
-	case IO_OP_POLL: try_or_wait(t, op); break;
+	case IO_OP_POLL:
+	case IO_OP_EVENT_WAIT: try_or_wait(t, op); break;
+	case IO_OP_EVENT_SIGNAL:
+	case IO_OP_ADOPT:
 	case IO_OP_STAT:
 	case IO_OP_SEEK:
 	case IO_OP_LOCK: finish(t, op, io_posix_do(op)); break;
@@ -153,7 +156,7 @@ static void threads_shutdown(struct io *io, int fd)
 	list_for_each_safe(it, &t->waiting) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
-		if (op->fd == fd && op->code == IO_OP_POLL) {
+		if (op->fd == fd && IO_OP_IS_WAIT(op)) {
 			stop_waiting(t, op);
 			finish(t, op, -ECANCELED);
 		}

@@ -34,7 +34,7 @@ struct uring {
 	struct io_helpers helpers;
 	struct list finished; /* operations that have their result */
 	struct list queued;   /* operations that found no room */
-	struct list polls;    /* IO_OP_POLL in the ring */
+	struct list polls;    /* in the ring: what may wait for ever and is no socket */
 	unsigned file_ops;    /* in the ring */
 	unsigned in_flight;   /* in the ring, of all kinds */
 	bool event_armed;     /* the helpers' event is being read */
@@ -67,6 +67,12 @@ static enum route route_of(const struct io_op *op)
 		[IO_OP_RECV] = ROUTE_SOCKET,
 		[IO_OP_SEND] = ROUTE_SOCKET,
 		[IO_OP_POLL] = ROUTE_POLL,
+		[IO_OP_EVENT_WAIT] = ROUTE_POLL,
+		[IO_OP_EVENT_SIGNAL] = ROUTE_SOCKET,
+		[IO_OP_ADOPT] = ROUTE_INLINE,
+		[IO_OP_MEMORY] = ROUTE_HELPER,
+		[IO_OP_MAP] = ROUTE_HELPER,
+		[IO_OP_UNMAP] = ROUTE_HELPER,
 	};
 
 	return routes[op->code];
@@ -102,12 +108,18 @@ static void prepare_transfer(struct io_uring_sqe *sqe, const struct io_op *op)
 
 static void prepare_send(struct io_uring_sqe *sqe, struct io_op *op)
 {
-	if (op->n == 1) {
+	if (op->n == 1 && op->control == NULL)
 		io_uring_prep_send(sqe, op->fd, op->v[0].iov_base, length_of(op), MSG_NOSIGNAL);
-		return;
-	}
-	op->msg = (struct msghdr){.msg_iov = (struct iovec *)op->v, .msg_iovlen = op->n};
-	io_uring_prep_sendmsg(sqe, op->fd, &op->msg, MSG_NOSIGNAL);
+	else
+		io_uring_prep_sendmsg(sqe, op->fd, io_posix_message(op), MSG_NOSIGNAL);
+}
+
+static void prepare_recv(struct io_uring_sqe *sqe, struct io_op *op)
+{
+	if (op->control == NULL)
+		io_uring_prep_recv(sqe, op->fd, op->v[0].iov_base, length_of(op), 0);
+	else
+		io_uring_prep_recvmsg(sqe, op->fd, io_posix_message(op), MSG_CMSG_CLOEXEC);
 }
 
 static void prepare(struct io_uring_sqe *sqe, struct io_op *op)
@@ -121,9 +133,15 @@ static void prepare(struct io_uring_sqe *sqe, struct io_op *op)
 			sqe, op->fd, io_posix_fallocate_mode(op->flags), (off_t)op->offset, (off_t)op->len);
 		break;
 	case IO_OP_ACCEPT: io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC); break;
-	case IO_OP_RECV: io_uring_prep_recv(sqe, op->fd, op->v[0].iov_base, length_of(op), 0); break;
+	case IO_OP_RECV: prepare_recv(sqe, op); break;
 	case IO_OP_SEND: prepare_send(sqe, op); break;
 	case IO_OP_POLL: io_uring_prep_poll_add(sqe, op->fd, POLLIN); break;
+	case IO_OP_EVENT_WAIT: io_uring_prep_read(sqe, op->fd, &op->event, sizeof(op->event), 0); break;
+	case IO_OP_EVENT_SIGNAL:
+		op->event = 1;
+		io_uring_prep_write(sqe, op->fd, &op->event, sizeof(op->event), 0);
+		sqe->rw_flags = RWF_NOWAIT;
+		break;
 	default: assert(!"an operation that the ring doesn't do");
 	}
 	io_uring_sqe_set_data(sqe, op);
@@ -180,6 +198,10 @@ static void op_completed(struct uring *u, struct io_op *op, int64_t result)
 		list_remove(&op->link);
 	if (op->code == IO_OP_ACCEPT && result >= 0)
 		result = io_posix_accepted(op, (int)result);
+	if (op->code == IO_OP_EVENT_SIGNAL && result == -EOPNOTSUPP) /* a pipe, on a kernel before 6.5 */
+		result = io_posix_do(op);
+	if (op->control != NULL)
+		io_posix_message_done(op);
 	io_complete(op, result);
 }
 
@@ -308,7 +330,7 @@ static void uring_shutdown(struct io *io, int fd)
 	list_for_each_safe(it, &u->queued) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
-		if (op->fd == fd && op->code == IO_OP_POLL) {
+		if (op->fd == fd && IO_OP_IS_WAIT(op)) {
 			list_remove(it);
 			finish(u, op, -ECANCELED);
 		}
@@ -374,6 +396,7 @@ static const uint8_t operations[] = {
 	IORING_OP_RECV,
 	IORING_OP_SEND,
 	IORING_OP_SENDMSG,
+	IORING_OP_RECVMSG,
 	IORING_OP_POLL_ADD,
 	IORING_OP_ASYNC_CANCEL,
 };

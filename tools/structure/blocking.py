@@ -36,6 +36,7 @@ ALLOWED = {
     "co_switch_ucontext.c": ("the switch itself", "getcontext makecontext swapcontext"),
     "io_posix.c": ("runs on helper threads, but for what never waits", "*"),
     "io_address.c": ("runs on helper threads", "*"),
+    "io_memory.c": ("runs on helper threads, but for a signal handler", "*"),
     "io_pool.c": (
         "helper threads; locks are held for a few instructions; the eventfd never blocks",
         "eventfd read write close pthread_create pthread_join pthread_sigmask sigfillset sigdelset sigemptyset"
