@@ -20,6 +20,7 @@ struct command {
 int cmd_bitmap(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);

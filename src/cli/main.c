@@ -12,6 +12,7 @@ static const struct command commands[] = {
 	{"bitmap", "add, remove or change a persistent dirty bitmap of an image", cmd_bitmap},
 	{"create", "make a new image", cmd_create},
 	{"info", "show what an image is", cmd_info},
+	{"inspect", "judge an image from a stranger, for importers", cmd_inspect},
 	{"check", "look for errors and leaks in an image", cmd_check},
 	{"map", "show which parts of an image hold data, and where", cmd_map},
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},
