@@ -49,3 +49,27 @@ int err_prefix(struct err *err, const char *format, ...)
 	memcpy(err->text, text, strlen(text) + 1);
 	return err->code;
 }
+
+#define HINT "\n\t"
+
+void err_hint(struct err *err, const char *format, ...)
+{
+	char text[ERR_TEXT_BYTES];
+	va_list args;
+
+	if (!err || strstr(err->text, HINT))
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	text_append(err->text, HINT);
+	text_append(err->text, text);
+}
+
+void err_hint_cut(struct err *err)
+{
+	char *hint = err ? strstr(err->text, HINT) : NULL;
+
+	if (hint)
+		*hint = '\0';
+}

@@ -27,4 +27,11 @@ int err_set(struct err *err, int code, const char *format, ...) ATTR_PRINTF(3, 4
  * had, and -EIO is returned: where the code matters, return the one that the failed call gave. */
 int err_prefix(struct err *err, const char *format, ...) ATTR_PRINTF(2, 3);
 
+/*
+ * A hint, what to do about it, is a last line of its own, which begins with a tab. A text without one gets it; then it may be
+ * printed with the rest, or cut off for those who expect the words of another program alone.
+ */
+void err_hint(struct err *err, const char *format, ...) ATTR_PRINTF(2, 3);
+void err_hint_cut(struct err *err);
+
 #endif

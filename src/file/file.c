@@ -136,7 +136,7 @@ static int file_setup(struct co *co, struct file *f, const struct file_open *how
 	int rc;
 
 	set_name(n, how->path);
-	rc = how->no_lock ? 0 : file_lock(co, f->io, how->write, n->name, err);
+	rc = how->no_lock ? 0 : file_lock(co, f->io, how->write, how->path, err);
 	if (rc != 0)
 		return rc;
 	n->ops = &file_ops;

@@ -52,33 +52,47 @@ static int take_all(struct co *co, struct io_file *f, struct permissions p)
 	return err != 0 ? err : for_each_byte(co, f, LOCK_REFUSED, p.refused, io_file_lock);
 }
 
-static int explain(struct co *co, struct io_file *f, bool write, const char *name, struct err *err)
+/* The first permission in the set on whose byte somebody else has a lock; PERMISSIONS: none. */
+static unsigned conflict_find(struct co *co, struct io_file *f, uint64_t base, unsigned set)
 {
-	bool writer = io_file_lock_test(co, f, LOCK_USED + 1) == -EAGAIN;
+	unsigned i = 0;
 
-	if (write)
-		return err_set(err, -EAGAIN,
-			"\"%s\" is in use by another process as a %s (it holds the lock on its \"write\" "
-			"permission); close it there, or open it read only",
-			name, writer ? "writer" : "reader");
-	return err_set(err, -EAGAIN,
-		"\"%s\" is in use by another process as a writer (it holds the lock on its \"%s\" "
-		"permission); close it there, or read it with -U",
-		name, writer ? "write" : "consistent read");
+	while (i < PERMISSIONS && !((set & 1u << i) && io_file_lock_test(co, f, base + i) == -EAGAIN))
+		i++;
+	return i;
 }
 
-int file_lock(struct co *co, struct io_file *f, bool write, const char *name, struct err *err)
+static int explain(
+	struct co *co, struct io_file *f, struct permissions p, bool write, const char *path, struct err *err)
+{
+	static const char *const names[] = {"consistent read", "write", "write unchanged", "resize", "write"};
+	unsigned ours = conflict_find(co, f, LOCK_REFUSED, p.used);
+	unsigned theirs = conflict_find(co, f, LOCK_USED, p.refused);
+	bool writer = io_file_lock_test(co, f, LOCK_USED + 1) == -EAGAIN;
+
+	if (ours < PERMISSIONS)
+		err_set(err, -EAGAIN, "Failed to get \"%s\" lock\nIs another process using the image [%s]?",
+			names[ours], path);
+	else
+		err_set(err, -EAGAIN, "Failed to get shared \"%s\" lock\nIs another process using the image [%s]?",
+			names[theirs], path);
+	err_hint(err, "\"%s\" is in use by another process as a %s; close it there, or %s", path,
+		writer ? "writer" : "reader", write ? "open it read only" : "read it with -U");
+	return -EAGAIN;
+}
+
+int file_lock(struct co *co, struct io_file *f, bool write, const char *path, struct err *err)
 {
 	struct permissions p = permissions_of(write);
 	int rc = take_all(co, f, p);
 
 	if (rc != 0)
 		return err_set(
-			err, rc, "can't lock \"%s\", which would keep other programs from it (-U does without)", name);
+			err, rc, "can't lock \"%s\", which would keep other programs from it (-U does without)", path);
 	rc = for_each_byte(co, f, LOCK_REFUSED, p.used, io_file_lock_test);
 	if (rc == 0)
 		rc = for_each_byte(co, f, LOCK_USED, p.refused, io_file_lock_test);
 	if (rc == -EAGAIN)
-		return explain(co, f, write, name, err);
-	return rc != 0 ? err_set(err, rc, "can't test the locks of \"%s\"", name) : 0;
+		return explain(co, f, p, write, path, err);
+	return rc != 0 ? err_set(err, rc, "can't test the locks of \"%s\"", path) : 0;
 }

@@ -5,7 +5,7 @@
 
 #include "io/io.h"
 
-/* Takes the locks of a reader or a writer; closing the file releases them. name: for messages. -EAGAIN: somebody conflicts. */
-int file_lock(struct co *co, struct io_file *f, bool write, const char *name, struct err *err) ATTR_MUST_USE;
+/* Takes the locks of a reader or a writer; closing the file releases them. path: for messages. -EAGAIN: somebody conflicts. */
+int file_lock(struct co *co, struct io_file *f, bool write, const char *path, struct err *err) ATTR_MUST_USE;
 
 #endif

@@ -41,7 +41,7 @@ static int disk_header_read(const void *bytes, size_t len, struct qcow2_disk_hea
 
 	memset(disk, 0, sizeof(*disk));
 	if (!qcow2_header_probe(bytes, len))
-		return err_set(err, -EINVAL, "not a qcow2 image: it doesn't begin with \"QFI\\xfb\"");
+		return err_set(err, -EINVAL, "Image is not in qcow2 format");
 	if (len < VERSION_2_BYTES)
 		return err_set(err, -EINVAL, "the file ends after %zu bytes, within the qcow2 header", len);
 	memcpy(disk, bytes, VERSION_2_BYTES);

@@ -158,7 +158,7 @@ struct bend {
 enum { EXT = 112 }; /* the first extension: backing format; 16 bytes; the next: feature names */
 
 static const struct bend bends[] = {
-	{0, 4, 0x514649fa, -EINVAL, "not a qcow2 image", 0},
+	{0, 4, 0x514649fa, -EINVAL, "Image is not in qcow2 format", 0},
 	{4, 4, 1, -ENOTSUP, "version 1", 0},
 	{4, 4, 4, -ENOTSUP, "version 4", 0},
 	{20, 4, 8, -EINVAL, "cluster_bits", 0},
