@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Opening an image and, layer by layer, what it stands on. The chain grows downwards in a loop: its depth is bounded, each
- * file, that of external data too, is held against all before it by device and inode, and a layer that only looked like qcow2, without anybody having
- * said so, may not name further files: a guest that wrote a header into a raw disk gains nothing by it.
+ * file, that of external data too, is held against all before it by device and inode, and a layer that only looked like
+ * qcow2, without anybody having said so, may not name further files: a guest that wrote a header into a raw disk gains
+ * nothing by it.
  */
 #include "api/image.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/policy.h"
+#include "api/layer.h"
+#include "base/cleanup.h"
 #include "base/math.h"
-#include "file/file.h"
 
 /* ---- cache modes ---- */
 
@@ -54,284 +54,205 @@ int image_probe(struct co *co, struct node *file, const char **format)
 	return ret;
 }
 
-/* ---- one layer ---- */
+/* ---- names ---- */
 
-struct layer {
-	char *path;         /* owned */
-	const char *format; /* NULL: to be probed */
-	bool probed;
-	struct node *node; /* NULL until it is open; owned by the chain from then on */
-};
-
-struct identity {
-	uint64_t device, inode;
-};
-
-struct chain {
-	const struct image_open *how;
-	struct node *top, *bottom;
-	struct identity seen[2 * NODE_MAX_DEPTH]; /* of each file: an image may have its data in another one */
-	unsigned files, layers, encrypted;
-};
-
-static int identity_add(struct chain *chain, const struct node *file, struct err *err)
+/* Whether the driver is what the name itself leads to, rather than something on top of that. */
+static bool is_storage(const struct driver *driver, const json_t *storage)
 {
-	struct identity id = {file_info(file)->device, file_info(file)->inode};
-
-	for (unsigned i = 0; i < chain->files; i++) {
-		if (chain->seen[i].device == id.device && chain->seen[i].inode == id.inode)
-			return err_set(err, -ELOOP,
-				"the file is already in the backing chain, as its file %u: the chain is a circle", i);
-	}
-	chain->seen[chain->files++] = id;
-	return 0;
+	return driver && driver->kind != DRIVER_FORMAT &&
+		(driver->kind == DRIVER_PROTOCOL || strcmp(driver->name, options_text(storage, "driver")) == 0);
 }
 
-static int chain_file(struct co *co, struct chain *chain, const char *path, const char *beneath, bool top,
-	struct node **out, struct err *err)
+/* The tree that a name and a format (NULL: to be probed) stand for. */
+static int tree_of_name(const char *name, const char *format, json_t **out, struct err *err)
 {
-	const struct image_open *how = chain->how;
-	struct file_open open = {
-		.path = path,
-		.beneath = beneath,
-		.write = how->write && top,
-		.direct = how->cache == IMAGE_NONE || how->cache == IMAGE_DIRECTSYNC,
-		.no_flush = how->cache == IMAGE_UNSAFE,
-		.no_lock = how->no_lock,
-	};
-	struct node *file, *wrapped;
-	int ret = file_open(co, &open, &file, err);
+	bool json = strncmp(name, "json:", 5) == 0;
+	json_t *tree;
+	int ret = options_of_name(name, &tree, err);
 
 	if (ret < 0)
 		return ret;
-	ret = identity_add(chain, file, err);
-	if (ret < 0) {
-		(void)!node_close(co, file);
-		return ret;
+	if (!json && !(format && is_storage(driver_find(format), tree)))
+		tree = json_pack("{s:o}", "file", tree);
+	if (!tree || (format && options_set(tree, "driver", json_string_nocheck(format)) < 0)) {
+		json_decref(tree);
+		return err_set(err, -ENOMEM, "no memory");
 	}
-	wrapped = how->wrap ? how->wrap(co, file, how->wrap_arg) : file;
-	if (!wrapped) {
-		(void)!node_close(co, file);
-		return err_set(err, -ENOMEM, "no memory for a filter");
-	}
-	*out = wrapped;
+	*out = tree;
 	return 0;
 }
 
-static int format_find(
-	struct co *co, const struct chain *chain, struct layer *layer, struct node *file, struct err *err)
+/* The tree for a local file that a header names; its path may be anything, and is beneath where the policy found it. */
+static json_t *tree_of_path(const char *path, const char *format)
 {
-	int ret;
-
-	if (layer->format) {
-		if (strcmp(layer->format, "qcow2") != 0 && strcmp(layer->format, "raw") != 0)
-			return err_set(err, -ENOTSUP, "the format '%s' isn't supported; there are qcow2 and raw",
-				layer->format);
-		return 0;
-	}
-	layer->probed = true;
-	ret = image_probe(co, file, &layer->format);
-	if (ret < 0)
-		return err_set(err, ret, "can't be read: %s", strerror(-ret));
-	if (chain->how->write && file == chain->top && strcmp(layer->format, "raw") == 0)
-		return err_set(err, -EINVAL,
-			"the file isn't qcow2, and raw is never guessed for writing: whoever can write to the disk could make it look like "
-			"something else; say -f raw if that is what it is");
-	return 0;
-}
-
-/* What a file that was found to be qcow2 by looking at it may not do below the top: whoever could write to a raw disk that
- * lies there could name any file. */
-static int naming_permitted(
-	const struct chain *chain, const struct layer *layer, const char *what, const char *name, struct err *err)
-{
-	if (!layer->probed || chain->layers == 1)
-		return 0;
-	return err_set(err, -EPERM,
-		"'%s' was found to be qcow2 by looking at it, since the image above records no format for it; such a file may not "
-		"name a %s itself ('%s'). If it is to be trusted, record its format in the image above with "
-		"`qemu-img rebase -u -b NAME -F qcow2`",
-		layer->path, what, name);
-}
-
-/* The data file that the header names. */
-static int named_data_open(struct co *co, struct chain *chain, const struct layer *layer, const char *name, bool top,
-	struct node **out, struct err *err)
-{
-	struct policy_file found = {0};
-	int ret = name[0] ? naming_permitted(chain, layer, "data file", name, err)
-			  : err_set(err, -EINVAL, "the image names no data file; say which with --data-file");
-
-	if (ret == 0)
-		ret = policy_resolve(chain->how, layer->path, "data file", name, &found, err);
-	if (ret == 0) {
-		ret = chain_file(co, chain, found.path, found.beneath, top, out, err);
-		if (ret == -EXDEV)
-			ret = err_set(err, ret, "a link on the way to it leads out of '%s' now", found.beneath);
-		if (ret < 0)
-			err_prefix(err, "'%s', the data file (--data-file names another one)", found.name);
-	}
-	policy_file_fini(&found);
-	return ret;
-}
-
-/* *out stays NULL where the image has its data in itself. */
-static int data_open(struct co *co, struct chain *chain, const struct layer *layer, struct node *file, bool top,
-	struct node **out, struct err *err)
-{
-	struct qcow2_header *header = malloc(sizeof(*header));
-	const char *given = top ? chain->how->data_file : NULL;
-	int ret = header ? qcow2_header_load(co, file, ~UINT64_C(0), header, err)
-			 : err_set(err, -ENOMEM, "no memory for the header");
-
-	if (ret == 0 && given)
-		ret = chain_file(co, chain, given, NULL, top, out, err);
-	else if (ret == 0 && (header->incompatible & QCOW2_INCOMPAT_DATA_FILE))
-		ret = named_data_open(co, chain, layer, header->data_file, top, out, err);
-	free(header);
-	return ret;
-}
-
-static const struct crypto_secret *secret_of(const struct image_open *how, unsigned encrypted)
-{
-	return how->secrets_n > 0 ? &how->secrets[MIN(encrypted, how->secrets_n - 1)] : NULL;
-}
-
-static int format_open(struct co *co, struct chain *chain, const struct layer *layer, struct node *file,
-	struct node **out, struct err *err)
-{
-	struct qcow2_options options = chain->how->qcow2;
-	bool top = file == chain->top;
-	int ret;
-
-	if (file != chain->top)
-		options.snapshot = NULL;
-	if (strcmp(layer->format, "raw") == 0 && options.snapshot)
-		return err_set(err, -ENOTSUP, "a raw image has no snapshots");
-	if (strcmp(layer->format, "raw") == 0) {
-		*out = file;
-		return top && chain->how->data_file ? err_set(err, -EINVAL, "a raw image has no data file") : 0;
-	}
-	options.write = chain->how->write && top;
-	ret = data_open(co, chain, layer, file, top, &options.data_file, err);
-	options.secret = secret_of(chain->how, chain->encrypted);
-	if (ret == 0)
-		ret = qcow2_open(co, file, &options, out, err);
-	if (ret == 0)
-		chain->encrypted += qcow2_node_header(*out)->crypt_method != QCOW2_CRYPT_NONE;
-	if (ret < 0)
-		(void)!node_close(co, options.data_file);
-	return ret;
-}
-
-/* Opens the file and what is in it, and hangs it below the chain. The chain owns it from the first moment. */
-static int layer_open(
-	struct co *co, struct chain *chain, struct layer *layer, const char *path, const char *beneath, struct err *err)
-{
-	struct node **slot = chain->bottom ? &chain->bottom->backing : &chain->top;
-	int ret = chain_file(co, chain, path, beneath, chain->layers == 0, slot, err);
-	struct node *file = *slot;
-
-	chain->layers++;
-	if (ret == 0)
-		ret = format_find(co, chain, layer, file, err);
-	if (ret == 0)
-		ret = format_open(co, chain, layer, file, &layer->node, err);
-	if (ret < 0)
-		return ret;
-	*slot = chain->bottom = layer->node;
-	return 0;
+	return json_pack("{s:o*, s:{s:s, s:o*}}", "driver", format ? json_string_nocheck(format) : NULL, "file",
+		"driver", "file", "filename", json_string_nocheck(path));
 }
 
 /* ---- the layer below ---- */
 
-static const char *backing_name(const struct node *n)
+static int depth_check(const struct chain *chain, struct err *err)
 {
-	return node_is_qcow2(n) ? qcow2_node_header(n)->backing_name : "";
+	if (chain->layers < NODE_MAX_DEPTH)
+		return 0;
+	return err_set(err, -ELOOP,
+		"the backing chain has more than %d layers; make it shorter with `qemu-img commit` or rebase",
+		NODE_MAX_DEPTH);
 }
 
-static int backing_permitted(const struct chain *chain, const struct layer *layer, struct err *err)
+static const char *format_below(const struct layer *layer)
 {
-	int ret = naming_permitted(chain, layer, "backing file", backing_name(layer->node), err);
+	const char *format = node_is_qcow2(layer->format) ? qcow2_node_header(layer->format)->backing_format : "";
 
-	if (ret < 0)
-		return ret;
-	if (chain->layers == NODE_MAX_DEPTH)
-		return err_set(err, -ELOOP,
-			"the backing chain has more than %d layers; make it shorter with `qemu-img commit` or rebase",
-			NODE_MAX_DEPTH);
-	return 0;
+	return format[0] ? format : NULL;
 }
 
-static int backing_file_open(
-	struct co *co, struct chain *chain, struct layer *layer, struct policy_file *found, struct err *err)
+/* As the options say, which are the user's. */
+static int described_below(const struct layer *layer, struct layer *below, struct err *err)
 {
-	const struct qcow2_header *above = qcow2_node_header(layer->node);
-	struct layer below = {
-		.path = found->name,
-		.format = above->backing_format[0] ? above->backing_format : NULL,
-	};
-	int ret;
+	const char *format = format_below(layer);
 
-	ret = layer_open(co, chain, &below, found->path, found->beneath, err);
-	if (ret == -EXDEV)
-		ret = err_set(err, ret, "a link on the way to it leads out of '%s' now", found->beneath);
-	if (ret < 0) {
-		err_prefix(err, "'%s', the backing file of '%s'", below.path, layer->path);
-		return ret;
-	}
-	free(layer->path);
-	*layer = below;
-	found->name = NULL;
-	return 0;
+	below->options = json_incref(layer->backing);
+	if (!format || options_get(below->options, "driver"))
+		return 0;
+	return options_set(below->options, "driver", json_string_nocheck(format)) < 0
+		? err_set(err, -ENOMEM, "no memory")
+		: 0;
 }
 
-/* Replaces layer by the one that it names. */
-static int backing_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err)
+/* As QEMU follows the name in the header. */
+static int followed_below(const struct layer *layer, struct layer *below, struct err *err)
 {
-	struct policy_file found;
-	int ret = backing_permitted(chain, layer, err);
+	AUTO_FREE char *name = image_relative_path(layer->path, layer_backing_name(layer));
 
-	if (ret < 0)
-		return ret;
-	ret = policy_resolve(chain->how, layer->path, "backing file", backing_name(layer->node), &found, err);
+	return name ? tree_of_name(name, format_below(layer), &below->options, err)
+		    : err_set(err, -ENOMEM, "no memory");
+}
+
+/* As the policy permits the name in the header. */
+static int permitted_below(const struct chain *chain, const struct layer *layer, struct layer *below, struct err *err)
+{
+	const char *name = layer_backing_name(layer);
+	struct policy_file found = {0};
+	int ret = layer_naming_permitted(chain, layer, "backing file", name, err);
+
 	if (ret == 0)
-		ret = backing_file_open(co, chain, layer, &found, err);
+		ret = policy_resolve(chain->how, layer->path, "backing file", name, &found, err);
+	if (ret == 0) {
+		below->path = take(found.name);
+		below->beneath = take(found.beneath);
+		below->options = tree_of_path(found.path, format_below(layer));
+		ret = below->options ? 0 : err_set(err, -ENOMEM, "no memory");
+	}
 	policy_file_fini(&found);
 	return ret;
 }
 
-static int chain_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err)
+static int below_find(const struct chain *chain, const struct layer *layer, struct layer *below, struct err *err)
 {
-	int ret = layer_open(co, chain, layer, layer->path, NULL, err);
+	int ret = depth_check(chain, err);
 
-	if (ret < 0) {
-		err_prefix(err, "'%s'", layer->path);
+	if (ret < 0)
 		return ret;
+	if (layer->backing)
+		return described_below(layer, below, err);
+	return chain->how->qemu ? followed_below(layer, below, err) : permitted_below(chain, layer, below, err);
+}
+
+static int below_explain(
+	const struct chain *chain, const struct layer *layer, const struct layer *below, int ret, struct err *err)
+{
+	if (ret == -EXDEV)
+		ret = err_set(err, ret, "a link on the way to it leads out of '%s' now", below->beneath);
+	if (!chain->how->qemu)
+		err_prefix(err, "'%s', the backing file of '%s'", below->path ? below->path : "", layer->path);
+	return ret;
+}
+
+/* Replaces layer by the one below it. */
+static int below_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err)
+{
+	struct layer below = {0};
+	unsigned depth = chain->layers;
+	int ret = below_find(chain, layer, &below, err);
+
+	if (ret == 0) {
+		ret = layer_open(co, chain, &below, err);
+		if (ret < 0)
+			ret = below_explain(chain, layer, &below, ret, err);
 	}
-	while (ret == 0 && !chain->how->no_backing && backing_name(layer->node)[0])
-		ret = backing_open(co, chain, layer, err);
+	for (unsigned i = 0; ret < 0 && chain->how->qemu && i < depth; i++)
+		err_prefix(err, "Could not open backing file");
+	layer_fini(layer);
+	*layer = below;
+	return ret;
+}
+
+static bool has_below(const struct chain *chain, const struct layer *layer)
+{
+	if (chain->how->no_backing)
+		return false;
+	return layer->backing ? json_is_object(layer->backing) : layer_backing_name(layer)[0] != '\0';
+}
+
+/* ---- all of them ---- */
+
+static int top_find(const struct image_open *how, struct layer *layer, struct err *err)
+{
+	if (!how->options)
+		return tree_of_name(how->path, how->format, &layer->options, err);
+	layer->options = json_deep_copy(how->options);
+	if (!layer->options ||
+		(how->format && options_set(layer->options, "driver", json_string_nocheck(how->format)) < 0))
+		return err_set(err, -ENOMEM, "no memory");
+	return 0;
+}
+
+static int chain_open(struct co *co, struct chain *chain, struct err *err)
+{
+	struct layer layer = {0};
+	int ret = top_find(chain->how, &layer, err);
+
+	if (ret == 0)
+		ret = layer_open(co, chain, &layer, err);
+	while (ret == 0 && has_below(chain, &layer))
+		ret = below_open(co, chain, &layer, err);
+	layer_fini(&layer);
+	return ret;
+}
+
+int image_open_plain(struct co *co, const struct image_open *how, struct node **out, struct err *err)
+{
+	struct chain *chain = calloc(1, sizeof(*chain));
+	int ret;
+
+	assert(!(how->allow_all && how->allow_none));
+	if (!chain)
+		return err_set(err, -ENOMEM, "no memory");
+	chain->how = how;
+	ret = chain_open(co, chain, err);
+	if (ret < 0 && how->qemu)
+		err_hint_cut(err);
+	if (ret == 0)
+		*out = chain->top;
+	else
+		(void)!node_close(co, chain->top);
+	free(chain);
 	return ret;
 }
 
 int image_open(struct co *co, const struct image_open *how, struct node **out, struct err *err)
 {
-	struct chain *chain = calloc(1, sizeof(*chain));
-	struct layer layer = {.path = strdup(how->path), .format = how->format};
-	int ret = -ENOMEM;
+	int ret = image_open_plain(co, how, out, err);
 
-	assert(!(how->allow_all && how->allow_none));
-	if (chain && layer.path) {
-		chain->how = how;
-		ret = chain_open(co, chain, &layer, err);
-	} else {
-		err_set(err, ret, "no memory to open '%s'", how->path);
-	}
-	if (ret == 0)
-		*out = chain->top;
-	else if (chain && chain->top)
-		(void)!node_close(co, chain->top);
-	free(layer.path);
-	free(chain);
+	if (ret < 0)
+		err_prefix(err, "Could not open '%s'", how->path);
 	return ret;
+}
+
+struct node *image_qcow2_of(struct node *n)
+{
+	while (n && !node_is_qcow2(n))
+		n = n->file;
+	return n;
 }

@@ -149,12 +149,12 @@ int policy_resolve(const struct image_open *how, const char *parent, const char 
 	full = local[0] == '/' || local != name ? strdup(local) : image_relative_path(parent, local);
 	if (!full)
 		return err_set(err, -ENOMEM, "no memory for the path of '%s'", name);
-	out->name = how->allow_all ? strdup(full) : canonical(full);
+	out->name = how->allow_all || how->qemu ? strdup(full) : canonical(full);
 	if (!out->name)
 		return err_set(err, -ENOENT,
 			"'%s' names the %s '%s', whose directory doesn't exist (outside of the image's own, --allow would be needed, too)",
 			parent, what, name);
-	if (!how->allow_all)
+	if (!how->allow_all && !how->qemu)
 		return place_find(how, parent, what, name, full, out, err);
 	out->path = take(full);
 	return 0;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
+#include "api/options.h"
 
 int cli_complain(const char *format, ...)
 {
@@ -37,65 +37,7 @@ int cli_usage(const char *command, const char *format, ...)
 
 /* ---- sizes ---- */
 
-/* The power of two that a suffix stands for; -1: it is none. */
-static int suffix_shift(const char *suffix)
-{
-	static const char units[] = "kMGTPE";
-	const char *unit;
-
-	if (suffix[0] == '\0' || (suffix[1] == '\0' && (suffix[0] == 'b' || suffix[0] == 'B')))
-		return 0;
-	if (suffix[1] != '\0')
-		return -1;
-	unit = strchr(units,
-		suffix[0] == 'K'                               ? 'k'
-			: suffix[0] >= 'a' && suffix[0] != 'k' ? suffix[0] - 'a' + 'A'
-							       : suffix[0]);
-	return unit ? 10 * (int)(unit - units + 1) : -1;
-}
-
-/* Whole numbers are parsed as such: a double has too few bits for the large ones. */
-static int whole_parse(const char *text, uint64_t *out)
-{
-	int base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
-	unsigned long long number;
-	char *end;
-	int shift;
-
-	errno = 0;
-	number = strtoull(text, &end, base);
-	if (errno != 0)
-		return -ERANGE;
-	shift = base == 16 && *end ? -1 : suffix_shift(end);
-	if (end == text || shift < 0)
-		return -EINVAL;
-	if (number > (unsigned long long)INT64_MAX >> shift)
-		return -ERANGE;
-	*out = (uint64_t)number << shift;
-	return 0;
-}
-
-static int fraction_parse(const char *text, uint64_t *out)
-{
-	char *end;
-	double number = strtod(text, &end);
-	int shift = suffix_shift(end);
-
-	if (end == text || shift <= 0)
-		return -EINVAL;
-	number = ldexp(number, shift);
-	if (!(number < 0x1p63))
-		return -ERANGE;
-	*out = (uint64_t)number;
-	return 0;
-}
-
-int cli_size_parse(const char *text, uint64_t *out)
-{
-	if (text[0] < '0' || text[0] > '9')
-		return -EINVAL;
-	return text[strspn(text, "0123456789")] == '.' ? fraction_parse(text, out) : whole_parse(text, out);
-}
+int cli_size_parse(const char *text, uint64_t *out) { return options_size_parse(text, out); }
 
 const char *cli_size_text(uint64_t bytes, char text[CLI_SIZE_TEXT])
 {
@@ -111,38 +53,21 @@ const char *cli_size_text(uint64_t bytes, char text[CLI_SIZE_TEXT])
 
 /* ---- lists ---- */
 
-/* Cuts the first option off *rest, in place; ",," becomes ",". */
-static char *option_cut(char **rest)
-{
-	char *from = *rest, *to = *rest, *start = *rest;
+struct list_reader {
+	cli_option_fn *fn;
+	void *arg;
+};
 
-	for (; *from != '\0'; *to++ = *from++) {
-		if (*from != ',')
-			continue;
-		if (from[1] != ',')
-			break;
-		from++;
-	}
-	*rest = *from ? from + 1 : from;
-	*to = '\0';
-	return start;
+static int list_option(void *arg, const char *name, const char *value)
+{
+	const struct list_reader *reader = arg;
+
+	return reader->fn(reader->arg, name, value ? value : "on");
 }
 
 int cli_options_parse(const char *list, cli_option_fn *fn, void *arg)
 {
-	AUTO_FREE char *copy = strdup(list);
-	char *rest = copy;
-	int ret = copy ? 0 : -ENOMEM;
-
-	while (ret == 0 && *rest != '\0') {
-		char *name = option_cut(&rest);
-		char *value = strchr(name, '=');
-
-		if (value)
-			*value++ = '\0';
-		ret = fn(arg, name, value ? value : "on");
-	}
-	return ret;
+	return options_each(list, list_option, &(struct list_reader){fn, arg});
 }
 
 /* ---- options of several commands ---- */

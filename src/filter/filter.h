@@ -18,6 +18,17 @@ struct delay_counts { /* since the node was made */
 	unsigned in_flight, most_in_flight;
 };
 
+/* The disk is what lies in a window of the child. */
+#define RAW_ALL UINT64_MAX
+struct raw_window {
+	uint64_t off, size; /* size: RAW_ALL, or a multiple of 512 */
+	bool guarded; /* a write that would make the start look like qcow2 is -EPERM: nobody has said that it is raw */
+};
+
+/* -EINVAL: it isn't all inside the child. The child is taken over on success. */
+int raw_open(struct co *co, struct node *child, const struct raw_window *window, struct node **out, struct err *err)
+	ATTR_MUST_USE;
+
 /* On success the child belongs to the filter; on failure it stays the caller's. */
 int delay_open(struct co *co, struct node *child, const struct delay_rules *rules, struct node **out) ATTR_MUST_USE;
 struct delay_rules *delay_rules(struct node *n); /* may be changed while it runs */

@@ -63,6 +63,7 @@ ALLOWED = {
     ),
     "crypto_gcrypt.c": ("computes; locks are held for a few instructions", "gcry_* pthread_once"),
     "crypto_random.c": ("waits only where the kernel has just begun and has none yet", "getrandom"),
+    "api": ("parses options, in memory", "json_* strtod ldexp"),
     "cli_secret.c": ("reads a passphrase before there is a coroutine", "open read close"),
     "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
     "cli": (
