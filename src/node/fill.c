@@ -41,6 +41,7 @@ static int read_edges(struct co *co, struct node *n, const struct fill *f, struc
 {
 	int err = 0;
 
+	node_event(co, n->file, NODE_EVENT_COW_READ);
 	if (head.len > 0)
 		err = node_layers_read(co, n, f->off - f->head, head);
 	if (err == 0 && tail.len > 0)
@@ -66,6 +67,7 @@ static int write_around(struct co *co, struct node *n, const struct fill *f, cha
 	assert(bytes == f->from.len);
 	if (f->tail > 0)
 		v[elements++] = (struct iovec){buffer + f->head, f->tail};
+	node_event(co, n->file, NODE_EVENT_COW_WRITE);
 	return node_storage_write(co, n->data, host_of(f), iov_of(v, elements), 0);
 }
 
@@ -78,6 +80,7 @@ static int write_copied(struct co *co, struct node *n, const struct fill *f, cha
 	if (err != 0)
 		return err;
 	iov_copy_out(f->from, buffer + f->head, f->from.len);
+	node_event(co, n->file, NODE_EVENT_COW_WRITE);
 	return node_storage_write(co, n->data, host_of(f), IOV_BUF(buffer, f->head + f->from.len + f->tail), 0);
 }
 
@@ -104,6 +107,7 @@ int node_fill(struct co *co, struct node *n, const struct node_reservation *res,
 		err = edge_needed(co, n, &f, off + from.len, &f.tail);
 	if (err != 0)
 		return err;
+	node_event(co, n->file, NODE_EVENT_WRITE_AIO);
 	if (f.head == 0 && f.tail == 0)
 		return node_storage_write(co, n->data, host_of(&f), from, 0);
 

@@ -34,6 +34,7 @@
 #include "base/list.h"
 #include "co/co.h"
 #include "co/sync.h"
+#include "node/event.h"
 
 struct node;
 
@@ -147,6 +148,9 @@ struct node_ops {
 	int (*zero)(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags); /* -ENOTSUP: can't */
 	int (*discard)(struct co *co, struct node *n, uint64_t off, uint64_t len);
 
+	/* Or NULL: somebody above is about to do this to the node (node/event.h). */
+	void (*event)(struct co *co, struct node *n, enum node_event event);
+
 	/* Storage may leave it NULL: all is data. Formats: the answer is a value and may be stale after the next yield. */
 	int (*map)(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out);
 
@@ -229,6 +233,13 @@ void node_op_join(struct node *n, struct node_op *op);
 void node_op_end(struct node *n, struct node_op *op);
 uint64_t node_epoch_now(struct node *n);
 bool node_epoch_passed(const struct node *n, uint64_t epoch); /* every request that began before has ended */
+
+/* Tells a node what is about to be done to it. What the caller knew before is stale, as after every call that may yield. */
+static inline void node_event(struct co *co, struct node *n, enum node_event event)
+{
+	if (__builtin_expect(n->ops->event != NULL, 0))
+		n->ops->event(co, n, event);
+}
 
 /* Bounce memory, aligned for O_DIRECT. Waits while the budget is used up; -ENOMEM only from the system. A coroutine holds
  * one buffer at a time. */

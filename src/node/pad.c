@@ -23,8 +23,11 @@ static bool fits(const struct node *n, uint64_t off, struct iov it)
  */
 static int write_blocks(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)
 {
-	int err = n->ops->write(co, n, off, from, flags);
+	int err;
 
+	node_event(co, n, NODE_EVENT_PWRITEV);
+	err = n->ops->write(co, n, off, from, flags);
+	node_event(co, n, NODE_EVENT_PWRITEV_DONE);
 	if (err != 0 && (flags & NODE_FUA) != 0)
 		node_fail(n, err);
 	return err;
@@ -68,9 +71,14 @@ static int pad_read_window(struct co *co, struct pad *p)
 	return err;
 }
 
-static int read_block(struct co *co, struct pad *p, uint64_t in_window)
+static int read_block(struct co *co, struct pad *p, uint64_t in_window, enum node_event before, enum node_event after)
 {
-	return p->n->ops->read(co, p->n, p->at + in_window, IOV_BUF(p->buffer + in_window, p->n->align));
+	int err;
+
+	node_event(co, p->n, before);
+	err = p->n->ops->read(co, p->n, p->at + in_window, IOV_BUF(p->buffer + in_window, p->n->align));
+	node_event(co, p->n, after);
+	return err;
 }
 
 /* Reads the first and the last block of the window, as far as the request leaves something of them. */
@@ -81,9 +89,9 @@ static int read_edges(struct co *co, struct pad *p, uint64_t skip, uint64_t len)
 	int err = 0;
 
 	if (head)
-		err = read_block(co, p, 0);
+		err = read_block(co, p, 0, NODE_EVENT_PWRITEV_RMW_HEAD, NODE_EVENT_PWRITEV_RMW_AFTER_HEAD);
 	if (err == 0 && tail && !(head && last == 0))
-		err = read_block(co, p, last);
+		err = read_block(co, p, last, NODE_EVENT_PWRITEV_RMW_TAIL, NODE_EVENT_PWRITEV_RMW_AFTER_TAIL);
 	return err;
 }
 

@@ -10,9 +10,12 @@
 #include "base/math.h"
 
 /* A layer may have data in its last cluster beyond the end of a file that reads zeros there. */
-static int read_child(struct co *co, struct node *file, uint64_t off, struct iov to)
+static int read_child(struct co *co, struct node *layer, uint64_t off, struct iov to)
 {
+	struct node *file = layer->data;
 	uint64_t there = off < file->size ? MIN(to.len, file->size - off) : 0;
+
+	node_event(co, layer->file, NODE_EVENT_READ_AIO);
 
 	if (there < to.len) {
 		if (!file->grows_zeroed)
@@ -22,10 +25,14 @@ static int read_child(struct co *co, struct node *file, uint64_t off, struct iov
 	return there > 0 ? node_storage_read(co, file, off, iov_slice(to, 0, there)) : 0;
 }
 
-static int read_run(struct co *co, struct node_run *run, uint64_t off, struct iov to)
+/* n: whose request it is. */
+static int read_run(struct co *co, struct node *n, struct node_run *run, uint64_t off, struct iov to)
 {
 	struct node *layer = run->layer;
 	int err = 0;
+
+	if (run->depth > 0)
+		node_event(co, n->file, NODE_EVENT_READ_BACKING_AIO);
 
 	switch (run->at.kind) {
 	case NODE_UNALLOCATED:
@@ -34,7 +41,7 @@ static int read_run(struct co *co, struct node_run *run, uint64_t off, struct io
 		if (node_is_storage(layer))
 			err = node_storage_read(co, layer, run->at.host.off, to);
 		else
-			err = read_child(co, layer->data, run->at.host.off, to);
+			err = read_child(co, layer, run->at.host.off, to);
 		break;
 	case NODE_ENCODED: err = layer->ops->decode(co, layer, &run->at, (struct guest){off}, to); break;
 	}
@@ -46,7 +53,7 @@ static void read_piece(struct co *co, void *arg)
 {
 	struct node_piece *piece = arg;
 
-	node_piece_end(piece, read_run(co, &piece->run, piece->off, piece->iov));
+	node_piece_end(piece, read_run(co, piece->n, &piece->run, piece->off, piece->iov));
 }
 
 static bool needs_io(const struct node_run *run) { return run->at.kind == NODE_DATA || run->at.kind == NODE_ENCODED; }
@@ -67,6 +74,7 @@ static int read_many(struct co *co, struct node *n, uint64_t off, struct iov to)
 			break;
 		}
 		len = piece->run.at.len;
+		piece->n = n;
 		piece->off = off;
 		piece->iov = iov_slice(to, 0, len);
 		off += len;
@@ -85,7 +93,7 @@ int node_layers_read(struct co *co, struct node *n, uint64_t off, struct iov to)
 	if (err != 0)
 		return err;
 	if (run.at.len == to.len)
-		return read_run(co, &run, off, to);
+		return read_run(co, n, &run, off, to);
 	node_run_leave(&run);
 	return read_many(co, n, off, to);
 }

@@ -116,6 +116,8 @@ int node_flush_now(struct co *co, struct node *n)
 		return 0;
 	if (n->failed != 0)
 		return n->failed;
+	if (n->file != NULL)
+		node_event(co, n->file, NODE_EVENT_FLUSH_TO_OS);
 	err = n->ops->flush(co, n);
 	if (MUTANT(48))
 		return err;

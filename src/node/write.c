@@ -39,7 +39,10 @@ static int write_mapped(struct co *co, struct node *n, const struct node_extent 
 	uint64_t end = at->host.off + from.len;
 	int err = end > n->data->size ? node_reach(co, n->data, end) : 0;
 
-	return err != 0 ? err : node_storage_write(co, n->data, at->host.off, from, 0);
+	if (err != 0)
+		return err;
+	node_event(co, n->file, NODE_EVENT_WRITE_AIO);
+	return node_storage_write(co, n->data, at->host.off, from, 0);
 }
 
 /* Writes what of it is in place from its start on, if that is `least` bytes or more. *at is what was found. */

@@ -82,6 +82,7 @@ static int zero_storage(struct co *co, struct node *n, uint64_t off, uint64_t le
 
 	if (how == NODE_UNMAP_DISCARD)
 		return ops->discard != NULL ? ops->discard(co, n, off, len) : -ENOTSUP;
+	node_event(co, n, NODE_EVENT_PWRITEV_ZERO);
 	return ops->zero != NULL ? ops->zero(co, n, off, len, how == NODE_UNMAP_FREE ? NODE_MAY_UNMAP : 0) : -ENOTSUP;
 }
 

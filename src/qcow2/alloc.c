@@ -137,8 +137,10 @@ static int alloc_once(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *h
 /* Where nothing is left, what waits in quarantine may help. */
 int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
 {
-	int rc = alloc_once(co, q, want, host, got, zeroed);
+	int rc;
 
+	node_event(co, q->node.file, NODE_EVENT_CLUSTER_ALLOC);
+	rc = alloc_once(co, q, want, host, got, zeroed);
 	if (rc != -ENOSPC || q->freed.n + q->freed_commit.n + q->freed_durable.n == 0)
 		return rc;
 	rc = qcow2_commit(co, q);
@@ -236,8 +238,10 @@ static int take_adjacent(struct co *co, struct qcow2 *q, uint64_t n, uint64_t *s
 int qcow2_alloc_run(struct co *co, struct qcow2 *q, uint64_t n, uint64_t *host)
 {
 	uint64_t start, end;
-	int rc = take_adjacent(co, q, n, &start);
+	int rc;
 
+	node_event(co, q->node.file, NODE_EVENT_CLUSTER_ALLOC);
+	rc = take_adjacent(co, q, n, &start);
 	if (rc)
 		return rc;
 	end = (start + n) << q->cluster_bits;

@@ -48,16 +48,16 @@ int qcow2_batch_reset(struct qcow2_batch *b, size_t writes, size_t bytes)
 	return rc;
 }
 
-void *qcow2_batch_add(struct qcow2_batch *b, uint64_t host, size_t bytes)
+void *qcow2_batch_add(struct qcow2_batch *b, enum node_event event, uint64_t host, size_t bytes)
 {
 	struct qcow2_write *last = b->n ? &b->v[b->n - 1] : NULL;
 
-	if (last && last->host + last->bytes == host) {
+	if (last && last->host + last->bytes == host && last->event == event) {
 		last->bytes += bytes;
 	} else {
 		assert(b->n < b->room);
 		b->used = align_up(b->used, QCOW2_SECTOR);
-		b->v[b->n++] = (struct qcow2_write){.host = host, .at = b->used, .bytes = bytes};
+		b->v[b->n++] = (struct qcow2_write){.event = event, .host = host, .at = b->used, .bytes = bytes};
 	}
 	b->used += bytes;
 	assert(b->used <= b->size);
@@ -77,7 +77,10 @@ static void write_some(struct co *co, void *arg)
 
 	while (run->next < run->batch->n) {
 		const struct qcow2_write *w = &run->batch->v[run->next++];
-		int rc = node_write(co, run->q->node.file, w->host, IOV_BUF(run->batch->arena + w->at, w->bytes), 0);
+		int rc;
+
+		node_event(co, run->q->node.file, w->event);
+		rc = node_write(co, run->q->node.file, w->host, IOV_BUF(run->batch->arena + w->at, w->bytes), 0);
 
 		if (rc && !run->rc && !MUTANT(14))
 			run->rc = rc;

@@ -188,7 +188,7 @@ static int write_data(struct co *co, struct qcow2 *q, const struct qcow2_dirty_b
 			if (!qcow2_bitmap_entry_host(b->plan[i]))
 				continue;
 			sparse_export(b->planned, i * (q->cluster_bytes * UINT64_C(8)),
-				qcow2_batch_add(out, b->plan[i], q->cluster_bytes), q->cluster_bytes);
+				qcow2_batch_add(out, NODE_EVENT_NONE, b->plan[i], q->cluster_bytes), q->cluster_bytes);
 			n++;
 		}
 		if (!rc)

@@ -123,6 +123,7 @@ static int load(struct co *co, struct qcow2_cache *c, struct qcow2_slice *s)
 
 	c->misses++;
 	s->loading = true;
+	node_event(co, c->q->node.file, c->load_event);
 	rc = node_read(co, c->q->node.file, s->host, IOV_BUF(s->data, c->slice_bytes));
 	s->loading = false;
 	if (rc && !MUTANT(36))

@@ -54,7 +54,7 @@ static void capture_slice(struct qcow2_cache *c, struct qcow2_slice *s, struct q
 
 	for (uint32_t i = 0; i < c->slice_bytes / unit; i++)
 		if (s->dirty >> i & 1)
-			memcpy(qcow2_batch_add(b, s->host + (uint64_t)i * unit, unit),
+			memcpy(qcow2_batch_add(b, c->update_event, s->host + (uint64_t)i * unit, unit),
 				(char *)s->data + (size_t)i * unit, unit);
 	s->writing = s->dirty;
 	if (!MUTANT(12))
@@ -84,7 +84,8 @@ static size_t table_units_dirty(const struct qcow2 *q, const struct qcow2_table 
 }
 
 /* Entries of the units that are dirty, or of all. The last unit is cut where the table ends. */
-static void capture_table(struct qcow2 *q, struct qcow2_table *t, uint64_t host, bool all, struct qcow2_batch *b)
+static void capture_table(
+	struct qcow2 *q, struct qcow2_table *t, enum node_event event, uint64_t host, bool all, struct qcow2_batch *b)
 {
 	uint64_t per_unit = q->unit_bytes / 8;
 
@@ -93,7 +94,7 @@ static void capture_table(struct qcow2 *q, struct qcow2_table *t, uint64_t host,
 
 		if (!all && !bit_test(t->dirty, i))
 			continue;
-		qcow2_table_export(t, first, n, ~QCOW2_UNPUBLISHED, qcow2_batch_add(b, host + first * 8, n * 8));
+		qcow2_table_export(t, first, n, ~QCOW2_UNPUBLISHED, qcow2_batch_add(b, event, host + first * 8, n * 8));
 		bit_clear(t->dirty, i);
 		bit_set(t->writing, i);
 	}
@@ -102,8 +103,8 @@ static void capture_table(struct qcow2 *q, struct qcow2_table *t, uint64_t host,
 static void capture_header(struct qcow2 *q)
 {
 	qcow2_header_patch(&q->header, q->sector);
-	memcpy(qcow2_batch_add(MUTANT(37) ? &q->phase_a : &q->phase_b, 0, QCOW2_HEADER_SECTOR), q->sector,
-		QCOW2_HEADER_SECTOR);
+	memcpy(qcow2_batch_add(MUTANT(37) ? &q->phase_a : &q->phase_b, NODE_EVENT_NONE, 0, QCOW2_HEADER_SECTOR),
+		q->sector, QCOW2_HEADER_SECTOR);
 	q->header_dirty = false;
 	q->header_writing = true;
 }
@@ -127,10 +128,11 @@ static int capture(struct qcow2 *q, bool *l1_moved)
 	if (refcounts)
 		capture_cache(
 			&q->refcount_cache, MUTANT(9) || (MUTANT(29) && qcow2_is_lazy(q)) ? &q->phase_b : &q->phase_a);
-	capture_table(q, &q->l1, q->header.l1.off, q->l1_moved, q->l1_moved || MUTANT(8) ? &q->phase_a : &q->phase_b);
+	capture_table(q, &q->l1, NODE_EVENT_L1_UPDATE, q->header.l1.off, q->l1_moved,
+		q->l1_moved || MUTANT(8) ? &q->phase_a : &q->phase_b);
 	if (!MUTANT(10))
 		capture_cache(&q->l2_cache, &q->phase_b);
-	capture_table(q, &q->reftable, q->header.reftable.off, false, &q->phase_b);
+	capture_table(q, &q->reftable, NODE_EVENT_REFTABLE_UPDATE, q->header.reftable.off, false, &q->phase_b);
 	if (q->header_dirty)
 		capture_header(q);
 	qcow2_freed_move(&q->freed_commit, &q->freed);
@@ -188,6 +190,7 @@ static void settle(struct qcow2 *q, bool written, bool l1_moved)
 int qcow2_barrier(struct co *co, struct qcow2 *q)
 {
 	q->stats.barriers++;
+	node_event(co, q->node.file, NODE_EVENT_FLUSH_TO_DISK);
 	return qcow2_data_flush(co, q);
 }
 
@@ -195,6 +198,7 @@ int qcow2_barrier(struct co *co, struct qcow2 *q)
 static int second_barrier(struct co *co, struct qcow2 *q)
 {
 	q->stats.barriers++;
+	node_event(co, q->node.file, NODE_EVENT_FLUSH_TO_DISK);
 	return node_flush(co, q->node.file);
 }
 

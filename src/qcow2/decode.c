@@ -95,6 +95,7 @@ static int read_encoded(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 	uint64_t there = MIN(end, MAX(q->node.file->size, from)) - from;
 
 	memset(to + there, 0, end - from - there);
+	node_event(co, q->node.file, NODE_EVENT_READ_COMPRESSED);
 	return there ? node_read(co, q->node.file, from, IOV_BUF(to, there)) : -EIO;
 }
 

@@ -234,7 +234,13 @@ static int init_caches(struct qcow2 *q)
 		cache_bytes(o->refcount_cache_bytes, q->reftable.n * q->cluster_bytes, QCOW2_DEFAULT_REFCOUNT_CACHE);
 	int rc = qcow2_cache_init(&q->l2_cache, q, l2);
 
-	return rc ? rc : qcow2_cache_init(&q->refcount_cache, q, refcounts);
+	if (!rc)
+		rc = qcow2_cache_init(&q->refcount_cache, q, refcounts);
+	q->l2_cache.load_event = NODE_EVENT_L2_LOAD;
+	q->l2_cache.update_event = NODE_EVENT_L2_UPDATE;
+	q->refcount_cache.load_event = NODE_EVENT_REFBLOCK_LOAD;
+	q->refcount_cache.update_event = NODE_EVENT_REFBLOCK_UPDATE_PART;
+	return rc;
 }
 
 static int load_tables(struct co *co, struct qcow2 *q)
@@ -252,7 +258,10 @@ static int load_tables(struct co *co, struct qcow2 *q)
 	if (!q->full)
 		return -ENOMEM;
 	rc = qcow2_table_load(co, q, &q->l1, q->header.l1.off);
-	return rc ? rc : qcow2_table_load(co, q, &q->reftable, q->header.reftable.off);
+	if (rc)
+		return rc;
+	node_event(co, q->node.file, NODE_EVENT_REFTABLE_LOAD);
+	return qcow2_table_load(co, q, &q->reftable, q->header.reftable.off);
 }
 
 /* Before the first change: whoever relies on what an autoclear bit promises must see that it no longer holds. */

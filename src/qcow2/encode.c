@@ -61,6 +61,7 @@ static int store(struct co *co, struct qcow2 *q, uint64_t guest, char *data, uin
 		return rc;
 	*stored = host + space <= qcow2_compressed_end(q);
 	memset(data + bytes, 0, space - bytes);
+	node_event(co, q->node.file, NODE_EVENT_WRITE_COMPRESSED);
 	if (*stored)
 		rc = node_write(co, q->node.file, host, IOV_BUF(data, space), 0);
 	if (*stored && !rc)

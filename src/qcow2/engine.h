@@ -71,6 +71,7 @@ struct qcow2_slice {
 
 struct qcow2_cache {
 	struct qcow2 *q;
+	enum node_event load_event, update_event;
 	uint32_t slice_bytes;
 	unsigned entries, buckets, hand;
 	struct qcow2_slice *slices;
@@ -126,6 +127,7 @@ struct qcow2_freed_list {
 };
 
 struct qcow2_write { /* one metadata write of a commit: bytes at `at` of its arena */
+	enum node_event event;
 	uint64_t host;
 	size_t at, bytes;
 };
@@ -529,8 +531,8 @@ static inline void qcow2_refcounts_want(struct qcow2 *q)
 void qcow2_batch_fini(struct qcow2_batch *b);
 /* Empties it and makes room for this much: adding can't fail then. */
 int qcow2_batch_reset(struct qcow2_batch *b, size_t writes, size_t bytes) ATTR_MUST_USE;
-/* Memory for bytes that go to host; joined with the write before where they adjoin. */
-void *qcow2_batch_add(struct qcow2_batch *b, uint64_t host, size_t bytes);
+/* Memory for bytes that go to host; joined with the write before where they adjoin. event: what the write is. */
+void *qcow2_batch_add(struct qcow2_batch *b, enum node_event event, uint64_t host, size_t bytes);
 int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATTR_MUST_USE;
 
 /* ---- map.c, write.c, unmap.c, resize.c: the driver's answers ---- */

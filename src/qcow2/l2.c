@@ -85,6 +85,7 @@ static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
 {
 	uint32_t step = q->l2_cache.slice_bytes;
 
+	node_event(co, q->node.file, NODE_EVENT_L2_ALLOC_COW_READ);
 	qcow2_cache_prefetch(co, &q->l2_cache, from, q->cluster_bytes);
 	for (uint32_t at = 0; at < q->cluster_bytes; at += step) {
 		struct qcow2_slice *s;
@@ -133,6 +134,7 @@ static int fill_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t ho
 	uint32_t index;
 	int rc = 0;
 
+	node_event(co, q->node.file, NODE_EVENT_L2_ALLOC_WRITE);
 	if (from)
 		return copy_table(co, q, from, host);
 	if (!zeroed)

@@ -96,6 +96,7 @@ int qcow2_pack(struct co *co, struct qcow2 *q, uint64_t bytes, uint64_t *host)
 	int rc = 0;
 
 	*host = 0;
+	node_event(co, q->node.file, NODE_EVENT_CLUSTER_ALLOC_BYTES);
 	co_mutex_lock(co, &q->pack);
 	while (!rc && !*host)
 		rc = q->compressed_at ? pack_open(co, q, bytes, host) : pack_fresh(co, q, bytes, host);

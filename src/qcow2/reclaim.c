@@ -146,6 +146,7 @@ static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t 
 /* In runs that are punched by one call. */
 int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
+	node_event(co, q->node.file, NODE_EVENT_CLUSTER_FREE);
 	while (n) {
 		uint64_t run;
 		bool last;

@@ -48,7 +48,9 @@ static int add_block(struct co *co, struct qcow2 *q, uint64_t i)
 
 	if (i == 0) /* cluster 0 is in use, so something counted it once */
 		return qcow2_corrupt(co, q);
+	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC);
 	rc = claim(co, q, host, host + q->cluster_bytes);
+	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_WRITE);
 	if (!rc)
 		rc = write_block(co, q, host, MUTANT(27) ? 0 : 1);
 	if (!rc)
@@ -83,9 +85,11 @@ static int write_growth(struct co *co, struct qcow2 *q, const struct growth *g, 
 	void *content = aligned_alloc(4096, align_up(bytes, 4096));
 	int rc = content ? claim(co, q, base << q->cluster_bits, (base + used) << q->cluster_bits) : -ENOMEM;
 
+	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS);
 	for (uint64_t k = 0; !rc && k < g->blocks; k++)
 		rc = write_block(co, q, (base + k) << q->cluster_bits,
 			MIN(q->block_refcounts, used - MIN(used, k * q->block_refcounts)));
+	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
 	if (!rc) {
 		qcow2_table_export(table, 0, g->entries, ENTRY_ON_DISK, content);
 		rc = node_write(co, q->node.file, (base + g->blocks) << q->cluster_bits, IOV_BUF(content, bytes), 0);
@@ -126,6 +130,7 @@ static int grow_table(struct co *co, struct qcow2 *q, uint64_t i)
 	struct growth g;
 	int rc = plan_growth(q, i, &g);
 
+	node_event(co, q->node.file, NODE_EVENT_REFTABLE_GROW);
 	if (!rc)
 		rc = qcow2_table_init(&table, g.entries, q->unit_bytes);
 	if (!rc)
@@ -136,6 +141,7 @@ static int grow_table(struct co *co, struct qcow2 *q, uint64_t i)
 			table.entries[i + k] = (i * q->block_refcounts + k) << q->cluster_bits | QCOW2_UNPUBLISHED;
 		rc = write_growth(co, q, &g, &table);
 	}
+	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
 	if (!rc)
 		rc = qcow2_free_prepare(q, 1);
 	if (!rc)
@@ -161,6 +167,7 @@ static int make_locked(struct co *co, struct qcow2 *q, uint64_t i)
 		rc = add_block(co, q, i);
 	else if (!(q->reftable.entries[i] & QCOW2_UNPUBLISHED))
 		return 0; /* somebody made it while we waited for the lock */
+	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_HOOKUP);
 	if (!rc)
 		rc = qcow2_commit(co, q);
 	if (!rc)

@@ -21,6 +21,7 @@ static int grow_l1(struct co *co, struct qcow2 *q, uint64_t entries)
 
 	if (entries * 8 > QCOW2_MAX_L1_BYTES)
 		return -EFBIG;
+	node_event(co, q->node.file, NODE_EVENT_L1_GROW_ALLOC_TABLE);
 	rc = qcow2_alloc_run(co, q, clusters, &host);
 	if (rc)
 		return rc;
