@@ -7,7 +7,8 @@
  *           ^off                   ^end
  *              ^first        ^last
  *
- * The last unit of a disk is whole even if the disk ends inside of it. The clusters that units lie in are locked.
+ * The last unit of a disk is whole even if the disk ends inside of it. The clusters that units lie in are locked. Where the
+ * disk has grown in the meantime, that unit is whole no longer: it is looked at again.
  */
 #include "node/impl.h"
 
@@ -25,12 +26,13 @@ static const struct iovec zeros_v[ZERO_TIMES] = {[0 ... ZERO_TIMES - 1] = {(void
 struct units {
 	uint64_t off, end;
 	uint64_t first, last; /* the whole ones: none if first >= last */
+	uint64_t disk;        /* its size */
 };
 
 static struct units split(const struct node *n, uint64_t off, uint64_t len)
 {
 	uint64_t unit = node_is_storage(n) ? n->align : n->subcluster;
-	struct units u = {.off = off, .end = off + len};
+	struct units u = {.off = off, .end = off + len, .disk = n->size};
 
 	u.first = align_up(off, unit);
 	u.last = align_down(u.end, unit);
@@ -86,8 +88,8 @@ static int zero_storage(struct co *co, struct node *n, uint64_t off, uint64_t le
 	return ops->zero != NULL ? ops->zero(co, n, off, len, how == NODE_UNMAP_FREE ? NODE_MAY_UNMAP : 0) : -ENOTSUP;
 }
 
-/* Whole units, alone in them. The disk may have shrunk while we waited. */
-static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t len, enum node_unmap how)
+/* Whole units, alone in them. The disk may have another size when our turn comes: -EAGAIN, they may not be whole any more. */
+static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t len, uint64_t disk, enum node_unmap how)
 {
 	uint64_t unit = node_is_storage(n) ? n->align : n->cluster;
 	struct node_range lock;
@@ -96,6 +98,8 @@ static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t le
 	node_blocks_lock(co, n, &lock, off, MUTANT(5) && how == NODE_UNMAP_DISCARD ? 0 : len, MAX(unit, NODE_SECTOR));
 	if (off + len > align_up(n->size, unit))
 		err = -ENOSPC;
+	else if (off + len > disk && n->size > disk && !node_is_storage(n) && !MUTANT(100))
+		err = -EAGAIN;
 	else if (node_is_storage(n))
 		err = zero_storage(co, n, off, len, how);
 	else
@@ -111,7 +115,7 @@ static int unmap_units(struct co *co, struct node *n, struct units *u, enum node
 
 	while (u->first < u->last) {
 		uint64_t len = MIN(u->last - u->first, step - u->first % step);
-		int err = unmap_locked(co, n, u->first, len, how);
+		int err = unmap_locked(co, n, u->first, len, u->disk, how);
 
 		if (err != 0)
 			return err;
@@ -122,9 +126,14 @@ static int unmap_units(struct co *co, struct node *n, struct units *u, enum node
 
 int node_zero_inside(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags)
 {
-	struct units u = split(n, off, len), left = u;
-	int err = unmap_units(co, n, &left, flags & NODE_MAY_UNMAP ? NODE_UNMAP_FREE : NODE_UNMAP_KEEP);
+	enum node_unmap how = flags & NODE_MAY_UNMAP ? NODE_UNMAP_FREE : NODE_UNMAP_KEEP;
+	struct units u, left;
+	int err;
 
+	do {
+		u = left = split(n, off, len);
+		err = unmap_units(co, n, &left, how);
+	} while (err == -EAGAIN && n->size != u.disk);
 	if (err == -ENOTSUP && (flags & NODE_NO_FALLBACK) == 0)
 		err = write_zeros(co, n, left.first, MIN(left.last, left.end) - left.first);
 	return err != 0 ? err : zero_edges(co, n, &u);
@@ -133,16 +142,18 @@ int node_zero_inside(struct co *co, struct node *n, uint64_t off, uint64_t len, 
 /* Where there is no whole unit, it is still asked whether the format could: what it can't do is left alone everywhere. */
 int node_discard_inside(struct co *co, struct node *n, uint64_t off, uint64_t len)
 {
-	struct units u = split(n, off, len), left;
+	struct units u, left;
 	int err;
 
-	if (MUTANT(16) && !node_is_storage(n) && u.first >= u.last)
-		u = split(n, align_down(off, n->cluster), n->cluster);
-	left = u;
-	if (u.first < u.last)
+	do {
+		u = split(n, off, len);
+		if (MUTANT(16) && !node_is_storage(n) && u.first >= u.last)
+			u = split(n, align_down(off, n->cluster), n->cluster);
+		left = u;
 		err = unmap_units(co, n, &left, NODE_UNMAP_DISCARD);
-	else
-		err = unmap_locked(co, n, align_down(off, MAX(n->cluster, n->align)), 0, NODE_UNMAP_DISCARD);
+	} while (err == -EAGAIN && n->size != u.disk);
+	if (u.first >= u.last)
+		err = unmap_locked(co, n, align_down(off, MAX(n->cluster, n->align)), 0, n->size, NODE_UNMAP_DISCARD);
 	if (err == -ENOTSUP || (MUTANT(50) && err != 0))
 		return 0;
 	return err != 0 ? err : zero_edges(co, n, &u);
