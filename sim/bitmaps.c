@@ -134,6 +134,14 @@ static void cut_off(struct sim_bitmap_state *s, uint64_t disk_bytes, uint32_t se
 	memset(s->most + left, 0, sectors - left);
 }
 
+void sim_bitmaps_shrunk(struct sim_run *run, uint64_t bytes)
+{
+	for (uint64_t s = bytes / SIM_SECTOR; s < run->bitmaps.sectors; s++)
+		run->bitmaps.base[s] = SIM_TAG_ZERO;
+	for (unsigned k = 0; k < SIM_BITMAPS; k++)
+		cut_off(&run->bitmaps.v[k].now, bytes, run->bitmaps.sectors);
+}
+
 void sim_bitmaps_goto_end(struct sim_run *run)
 {
 	struct sim_op all = {.sectors = (uint32_t)(run->guest_bytes / SIM_SECTOR)};

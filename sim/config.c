@@ -269,7 +269,7 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 	c->weight[SIM_WRITE_COMPRESSED] = sim_one_in(r, c->image.compressed_in ? 2 : 6) ? 2 + sim_below(r, 20) : 0;
 	if (c->image.data)
 		c->weight[SIM_WRITE_COMPRESSED] = 0;
-	c->weight[SIM_RESIZE] = sim_one_in(r, 4);
+	c->weight[SIM_RESIZE] = sim_one_in(r, 3) ? 1 + sim_below(r, 3) : 0;
 	c->weight[SIM_DRAIN] = sim_one_in(r, 4);
 	draw_snapshots(c, r);
 	for (unsigned k = SIM_BITMAP_ADD; k <= SIM_BITMAP_MERGE; k++)
@@ -324,8 +324,10 @@ static void draw_op(
 		op->delay_us = sim_below(r, 3000);
 	switch (op->kind) {
 	case SIM_RESIZE:
-		op->sectors = (uint32_t)MIN(*sectors + 1 + sim_below(r, 100), c->guest_most / SIM_SECTOR);
-		*sectors = op->sectors;
+		*sectors = (uint32_t)MIN(*sectors + 1 + sim_below(r, 100), c->guest_most / SIM_SECTOR);
+		if (coin(r))
+			*sectors = 1 + sim_below(r, *sectors);
+		op->sectors = *sectors;
 		break;
 	case SIM_CUT: op->first = sim_below(r, 60); break;
 	case SIM_SNAPSHOT_DELETE:

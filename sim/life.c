@@ -172,23 +172,34 @@ static void op_drain(struct co *co, struct sim_task *t)
 	node_drain_end(run->node);
 }
 
+/* What lay behind the end of a disk that is smaller now never comes back. */
+static void disk_shrunk(struct sim_run *run, uint64_t bytes)
+{
+	uint32_t first = (uint32_t)(bytes / SIM_SECTOR), n = (uint32_t)(run->guest_bytes / SIM_SECTOR) - first;
+
+	sim_model_write_end(&run->model, first, n, sim_model_write_begin(&run->model, first, n, 0, true), SIM_DURABLE);
+	sim_bitmaps_shrunk(run, bytes);
+}
+
+/* A smaller size is durable as soon as the node has it, even where what lies behind it couldn't be given back. */
 static void op_resize(struct co *co, struct sim_task *t)
 {
 	struct sim_run *run = t->run;
 	uint64_t bytes = t->op.sectors * UINT64_C(512);
 	uint64_t start;
-	bool ok;
+	bool ok, shrunk;
 	int rc;
 
-	if (bytes <= run->guest_bytes)
-		return;
 	start = sim_model_size_begin(&run->model, bytes);
 	sim_bitmaps_resizing(run);
 	rc = node_resize(co, run->node, bytes);
 	if (dead(run))
 		return;
 	ok = sim_life_outcome(run, "resize", rc);
-	sim_model_size_end(&run->model, start, ok ? SIM_DONE : SIM_UNCERTAIN);
+	shrunk = run->node->size < run->guest_bytes;
+	sim_model_size_end(&run->model, start, shrunk ? SIM_DURABLE : ok ? SIM_DONE : SIM_UNCERTAIN);
+	if (shrunk)
+		disk_shrunk(run, bytes);
 	run->guest_bytes = run->node->size;
 }
 
@@ -239,12 +250,42 @@ static void wait_idle(struct co *co, struct sim_run *run)
 		co_queue_wait(co, &run->freed);
 }
 
-static bool changes_size(enum sim_op_kind kind) { return kind == SIM_RESIZE || kind == SIM_SNAPSHOT_GOTO; }
+/* Whether the other may run beside a resize: it is not about bytes that the resize may be busy with, and has to work. */
+static bool meets_resize(const struct sim_run *run, const struct sim_op *resize, const struct sim_op *other)
+{
+	uint64_t least = MIN(run->guest_bytes / SIM_SECTOR, (uint64_t)resize->sectors);
 
-/* Whether an operation must wait: for room, or, where none may overlap, for another one. */
+	switch (other->kind) {
+	case SIM_FLUSH:
+	case SIM_SNAPSHOT_CREATE:
+	case SIM_SNAPSHOT_DELETE:
+	case SIM_SNAPSHOT_READ: return !run->nbd;
+	case SIM_READ:
+	case SIM_WRITE:
+	case SIM_WRITE_FUA:
+	case SIM_ZERO:
+	case SIM_ZERO_UNMAP:
+	case SIM_DISCARD: return !run->nbd && other->first + (uint64_t)other->sectors <= least;
+	default: return false;
+	}
+}
+
+/* Whether these two may run at once. */
+static bool may_meet(const struct sim_run *run, const struct sim_op *a, const struct sim_op *b)
+{
+	if (a->kind == SIM_RESIZE)
+		return meets_resize(run, a, b);
+	if (b->kind == SIM_RESIZE)
+		return meets_resize(run, b, a);
+	if (b->kind == SIM_SNAPSHOT_GOTO || sim_op_is_bitmap(b->kind))
+		return false;
+	return run->config->overlap || !ranges_overlap(a->first, a->sectors, b->first, b->sectors);
+}
+
+/* Whether an operation must wait: for room, or, where they may not meet, for another one. */
 static bool must_wait(const struct sim_run *run, const struct sim_op *op)
 {
-	bool alone = op->idle || changes_size(op->kind) || (op->kind == SIM_DRAIN && !run->nbd) ||
+	bool alone = op->idle || op->kind == SIM_SNAPSHOT_GOTO || (op->kind == SIM_DRAIN && !run->nbd) ||
 		sim_op_is_bitmap(op->kind);
 
 	if (sim_snapshot_must_wait(run, op->kind) || run->in_flight >= run->config->depth ||
@@ -253,11 +294,7 @@ static bool must_wait(const struct sim_run *run, const struct sim_op *op)
 	for (unsigned i = 0; i < SIM_TASKS; i++) {
 		const struct sim_task *t = &run->tasks[i];
 
-		if (!t->busy)
-			continue;
-		if (changes_size(t->op.kind) || sim_op_is_bitmap(t->op.kind))
-			return true;
-		if (!run->config->overlap && ranges_overlap(op->first, op->sectors, t->op.first, t->op.sectors))
+		if (t->busy && !may_meet(run, op, &t->op))
 			return true;
 	}
 	return false;

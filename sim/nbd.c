@@ -482,11 +482,11 @@ static void calm_down(struct co *co, struct sim_run *run)
 {
 	struct sim_op flush = {.kind = SIM_FLUSH}, read = {.kind = SIM_READ};
 
-	read.sectors = (uint32_t)(run->guest_bytes / SIM_SECTOR);
 	run->world.net.faults = (struct sim_net_faults){0};
 	run->world.net.spread = run->world.net.tail = 0;
 	wait_tasks(co, run);
 	run->nbd->calm = true;
+	read.sectors = (uint32_t)(run->guest_bytes / SIM_SECTOR);
 	sim_life_start(run, &flush);
 	sim_life_start(run, &read);
 	wait_tasks(co, run);

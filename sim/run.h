@@ -118,6 +118,8 @@ void sim_bitmaps_change_end(struct sim_run *run, const struct sim_op *op, enum s
 /* The image is about to be opened, resized; was closed: what may be marked in use from now on, what may not. */
 void sim_bitmaps_opening(struct sim_run *run, bool again);
 void sim_bitmaps_resizing(struct sim_run *run);
+/* The disk is smaller now. */
+void sim_bitmaps_shrunk(struct sim_run *run, uint64_t bytes);
 void sim_bitmaps_closed(struct sim_run *run);
 /* All of the disk becomes what it was: it has that size then, or, until the end, not yet. */
 void sim_bitmaps_goto_begin(struct sim_run *run, uint64_t bytes);

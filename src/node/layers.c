@@ -17,29 +17,36 @@ void node_run_leave(struct node_run *run)
 	run->entered = false;
 }
 
+/* The layer may have become shorter while it was asked: what it then says of what lies behind its end means nothing. */
+static void cut_answer(struct node_run *run, uint64_t off, uint64_t len)
+{
+	struct node *layer = run->layer;
+
+	if (off >= layer->size) {
+		run->beyond = true;
+		run->at = (struct node_extent){.kind = NODE_UNALLOCATED, .len = len};
+	} else if (!MUTANT(45)) {
+		run->at.len = MIN(run->at.len, layer->size - off);
+	}
+}
+
 /* Asks one layer. Storage isn't asked: all of it is data, at the same address. */
 static int ask_layer(struct co *co, struct node *n, uint64_t off, uint64_t len, struct node_run *run)
 {
 	struct node *layer = run->layer;
-	int err;
+	int err = 0;
 
 	run->entered = layer != n && !node_is_storage(layer);
 	if (run->entered)
 		node_op_begin(co, layer, &run->op);
-	if (off >= layer->size) {
-		run->beyond = true;
-		run->at = (struct node_extent){.kind = NODE_UNALLOCATED, .len = len};
-		return 0;
-	}
-	if (!MUTANT(45))
-		len = MIN(len, layer->size - off);
-	if (node_is_storage(layer)) {
-		run->at = (struct node_extent){
-			.kind = NODE_DATA, .in_place = true, .has_host = true, .host = {off}, .len = len};
-		return 0;
-	}
-	err = layer->ops->map(co, layer, (struct guest){off}, len, &run->at);
+	run->at =
+		(struct node_extent){.kind = NODE_DATA, .in_place = true, .has_host = true, .host = {off}, .len = len};
+	if (!node_is_storage(layer) && off < layer->size)
+		err = layer->ops->map(
+			co, layer, (struct guest){off}, MUTANT(45) ? len : MIN(len, layer->size - off), &run->at);
 	assert(err != 0 || (run->at.len > 0 && run->at.len <= len));
+	if (err == 0)
+		cut_answer(run, off, len);
 	return err;
 }
 

@@ -72,6 +72,8 @@ int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len) ATTR
 /* Durable: everything that returned before this was called. A failure is final: this and every later write and flush of
  * the node fail until it is reopened. */
 int node_flush(struct co *co, struct node *n) ATTR_MUST_USE;
+/* What a larger disk gains reads zeros. Where a smaller one has the new size in spite of an error, something of what lay
+ * behind its end has not been given back; n->size tells. -ENOTSUP: it can't have that size. */
 int node_resize(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;
 /* Sees to it that a storage node is at least so large. */
 int node_reach(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;

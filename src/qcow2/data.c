@@ -7,6 +7,7 @@
  *     write      content, into the data file -> barrier 1, of both files -> L2 entry (crash-safety O1, O22)
  *     zeroes     zeros or a punch, in the data file, at once; then the mark, as always, in memory
  *     grow       the data file's size, zeros in what it had beyond the old end -> barrier -> the size in the header
+ *     shrink     the size in the header -> barrier -> the data file's size
  *
  * Zeros need not wait for the mark to be durable (O10): until then the old entry shows them, which is what the request is
  * for, and what is punched is given to no one. They must not come after it, since from the mark on the place may be written
@@ -122,7 +123,7 @@ int qcow2_data_unmap(struct co *co, struct qcow2 *q, uint64_t off, uint64_t len,
 	return node_discard(co, q->node.data, off, len);
 }
 
-/* ---- growing ---- */
+/* ---- another size ---- */
 
 /* The file may be longer than the disk was: what it has there isn't the guest's. Others zero it where it is mapped. */
 int qcow2_data_grow(struct co *co, struct qcow2 *q, uint64_t size)
@@ -136,6 +137,16 @@ int qcow2_data_grow(struct co *co, struct qcow2 *q, uint64_t size)
 	if (qcow2_data_is_raw(q) && stale && !MUTANT(44))
 		rc = node_zero(co, data, from, stale, NODE_MAY_UNMAP);
 	return rc ? rc : reach(co, q->options.data_file, size);
+}
+
+/* A device keeps its size. */
+int qcow2_data_cut(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	struct node *data = q->options.data_file;
+
+	if (!qcow2_has_data_file(q) || data->size <= size || !data->grows_zeroed)
+		return 0;
+	return node_resize(co, data, size);
 }
 
 /* The entries of one slice, from guest on. */

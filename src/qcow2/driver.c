@@ -50,14 +50,6 @@ static void release_memory(struct qcow2 *q)
 	qcow2_bitmaps_free(q);
 }
 
-/* The space that the file has grown ahead goes back. */
-static int trim_file(struct co *co, struct qcow2 *q)
-{
-	if (q->high_water >= q->file_bytes || !q->node.file->grows_zeroed)
-		return 0;
-	return node_resize(co, q->node.file, q->high_water - (MUTANT(46) ? q->cluster_bytes : 0));
-}
-
 /* Refcounts that fell, or were put off; the dirty bit goes when they are durable. */
 static int settle_refcounts(struct co *co, struct qcow2 *q)
 {
@@ -80,7 +72,7 @@ static int close_metadata(struct co *co, struct qcow2 *q)
 	if (!rc)
 		rc = settle_refcounts(co, q);
 	if (!rc)
-		rc = trim_file(co, q);
+		rc = qcow2_trim(co, q);
 	return rc;
 }
 
@@ -285,7 +277,9 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 	rc = qcow2_data_start(co, q, err);
 	if (rc)
 		return rc;
-	rc = q->options.write ? qcow2_keeper_start(q) : 0;
+	rc = qcow2_shrink_prepare(co, q);
+	if (!rc && q->options.write)
+		rc = qcow2_keeper_start(q);
 	if (!rc && q->options.write && !q->options.keep_leaks)
 		rc = qcow2_leaks_start(q);
 	if (!rc)

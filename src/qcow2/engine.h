@@ -170,7 +170,8 @@ struct qcow2 {
 
 	struct co_mutex snapshots;   /* what changes the list of snapshots, or goes back to one */
 	struct qcow2_freeze *freeze; /* a snapshot is being created, and not all tables are frozen yet; else NULL */
-	unsigned snapshot_ops;       /* that run or wait: closing waits for them */
+	bool unsized_snapshots; /* of those that were there at first, some have the size of the disk, whatever it is */
+	unsigned snapshot_ops;  /* that run or wait: closing waits for them */
 	struct co_queue snapshots_done;
 
 	struct qcow2_table reftable;
@@ -179,6 +180,7 @@ struct qcow2 {
 	uint32_t *full;        /* bitmap, a bit per refcount slice: no free cluster in it */
 	uint64_t next_cluster; /* where the allocator looks first */
 
+	bool shrunk; /* what is free at the end of the file goes when the image is closed */
 	bool header_dirty;
 	bool header_durable;       /* it has been written since the image was opened: rewrite.c */
 	struct co_mutex rewriting; /* the header cluster as a whole: rewrite.c; before every other lock of the image */
@@ -253,12 +255,15 @@ static inline uint64_t qcow2_l1_index(const struct qcow2 *q, uint64_t guest)
 
 /* ---- l2.c ---- */
 
+bool qcow2_l1_entry_valid(const struct qcow2 *q, uint64_t entry);
 /* The L2 slice that maps guest, and the index in it. *out is NULL where there is no table. */
 int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
 	ATTR_MUST_USE;
 /* The same for changing it: the table is made, or copied if it is shared. */
 int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **out, uint32_t *index)
 	ATTR_MUST_USE;
+/* The table at `from`, whole, as it is in memory. */
+int qcow2_l2_read(struct co *co, struct qcow2 *q, uint64_t from, char *to) ATTR_MUST_USE;
 /* Whether the active tree alone refers to the table; only then do its entries' own COPIED bits mean anything. */
 static inline bool qcow2_l1_is_own(const struct qcow2 *q, uint64_t guest)
 {
@@ -352,6 +357,8 @@ int qcow2_data_unmap(struct co *co, struct qcow2 *q, uint64_t off, uint64_t len,
 	ATTR_MUST_USE;
 /* The disk will have that size, more than now. */
 int qcow2_data_grow(struct co *co, struct qcow2 *q, uint64_t size) ATTR_MUST_USE;
+/* The disk has that size. */
+int qcow2_data_cut(struct co *co, struct qcow2 *q, uint64_t size) ATTR_MUST_USE;
 /* Maps every cluster that [from, to) touches. */
 int qcow2_data_map_all(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to) ATTR_MUST_USE;
 
@@ -534,6 +541,18 @@ int qcow2_batch_reset(struct qcow2_batch *b, size_t writes, size_t bytes) ATTR_M
 /* Memory for bytes that go to host; joined with the write before where they adjoin. event: what the write is. */
 void *qcow2_batch_add(struct qcow2_batch *b, enum node_event event, uint64_t host, size_t bytes);
 int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATTR_MUST_USE;
+
+/* ---- shrink.c ---- */
+
+/* Unmaps what lies behind the cluster in which a disk of this size ends. The caller is alone there. */
+int qcow2_cut(struct co *co, struct qcow2 *q, uint64_t size) ATTR_MUST_USE;
+/* Before the first request: finds out whether there are snapshots that a smaller disk would cut off. */
+int qcow2_shrink_prepare(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+
+/* ---- trim.c ---- */
+
+/* Before the image is closed: cuts the file back to what is in use. */
+int qcow2_trim(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 
 /* ---- map.c, write.c, unmap.c, resize.c: the driver's answers ---- */
 

@@ -17,7 +17,7 @@
 
 #include "qcow2/engine.h"
 
-static bool l1_entry_valid(const struct qcow2 *q, uint64_t entry)
+bool qcow2_l1_entry_valid(const struct qcow2 *q, uint64_t entry)
 {
 	return !(entry & QCOW2_L1_RESERVED) && qcow2_offset_valid(q, entry & QCOW2_OFFSET_MASK);
 }
@@ -70,7 +70,7 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 		if (l1_index >= q->l1.n || q->l1.entries[l1_index] == 0)
 			return 0;
 		entry = q->l1.entries[l1_index];
-		if (!l1_entry_valid(q, entry))
+		if (!qcow2_l1_entry_valid(q, entry))
 			return qcow2_corrupt(co, q);
 		rc = qcow2_cache_get(co, &q->l2_cache, slice_host(q, entry & QCOW2_OFFSET_MASK, guest, index), out);
 		if (rc)
@@ -79,9 +79,7 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 	return 0;
 }
 
-/* A shared table's content. It doesn't change, but it may have changed while it was ours alone, so the cache is asked. What
- * it names is shared as well: no entry is COPIED, whoever wrote it. */
-static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
+int qcow2_l2_read(struct co *co, struct qcow2 *q, uint64_t from, char *to)
 {
 	uint32_t step = q->l2_cache.slice_bytes;
 
@@ -94,12 +92,12 @@ static int read_table(struct co *co, struct qcow2 *q, uint64_t from, char *to)
 		if (rc)
 			return rc;
 		memcpy(to + at, s->data, step);
-		qcow2_entries_share(q, to + at);
 	}
 	return 0;
 }
 
-/* Copies a shared table to `to`, whole. */
+/* Copies a shared table to `to`, whole. It doesn't change, but it may have changed while it was ours alone, so the cache is
+ * asked. What it names is shared as well: no entry is COPIED, whoever wrote it. */
 static int copy_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to)
 {
 	void *table;
@@ -107,7 +105,9 @@ static int copy_table(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to
 
 	if (rc)
 		return rc;
-	rc = read_table(co, q, from, table);
+	rc = qcow2_l2_read(co, q, from, table);
+	for (uint32_t at = 0; !rc && at < q->cluster_bytes; at += q->l2_cache.slice_bytes)
+		qcow2_entries_share(q, (char *)table + at);
 	if (!rc)
 		rc = node_write(co, q->node.file, to, IOV_BUF(table, q->cluster_bytes), 0);
 	node_buffer_put(&q->node, table, q->cluster_bytes);
@@ -152,7 +152,7 @@ static int make_table(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t o
 	bool zeroed;
 	int rc;
 
-	if (old && !l1_entry_valid(q, old))
+	if (old && !qcow2_l1_entry_valid(q, old))
 		return qcow2_corrupt(co, q);
 	rc = qcow2_alloc(co, q, 1, &host, &got, &zeroed);
 	if (rc)

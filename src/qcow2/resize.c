@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Growing the guest disk (crash-safety G14, O18). The new space reads zeros, over a longer backing file too:
+ * Another size for the guest disk (crash-safety G14, O18; a smaller one: shrink.c). The new space reads zeros, over a longer
+ * backing file too, and whatever an earlier, larger disk had there:
  *
  *     the data file's size, if there is one (data.c)
  *     a larger L1 table, if one is needed: its content, barrier, the header (O4); the disk has its old size still
@@ -147,18 +148,24 @@ static int zero_tail(struct co *co, struct qcow2 *q, void *buffer)
 	return qcow2_rewrite(co, q, next - q->node.subcluster, end, buffer);
 }
 
-/* Whole subclusters in [from, to) read zeros; version 2 has no zero mark, so they are written where the backing file shows. */
+/* Up to where in [from, to) zeros must be written: version 2 has no zero mark to hide the backing file behind. */
+static uint64_t must_write(const struct qcow2 *q, uint64_t from, uint64_t to)
+{
+	if (q->header.version >= 3 || !backing_shows(q, from))
+		return from;
+	return MIN(to, align_up(q->node.backing->size, q->cluster_bytes));
+}
+
+/* Whole subclusters in [from, to) read zeros. */
 static int zero_subclusters(struct co *co, struct qcow2 *q, uint64_t from, uint64_t to, void *buffer)
 {
+	uint64_t written = from < to ? must_write(q, from, to) : to;
 	int rc = 0;
 
-	if (from < to)
+	for (; !rc && from < written; from += q->node.subcluster)
+		rc = qcow2_rewrite(co, q, from, from, buffer);
+	if (!rc && from < to)
 		rc = qcow2_unmap(co, &q->node, (struct guest){from}, to - from, NODE_UNMAP_FREE);
-	if (rc != -ENOTSUP)
-		return rc;
-	rc = 0;
-	for (uint64_t at = from; !rc && at < to && backing_shows(q, at); at += q->node.subcluster)
-		rc = qcow2_rewrite(co, q, at, at, buffer);
 	return rc;
 }
 
@@ -169,7 +176,8 @@ static int zero_new_space(struct co *co, struct qcow2 *q, uint64_t size)
 
 	if (rc)
 		return rc;
-	rc = zero_tail(co, q, buffer);
+	if (!MUTANT(97))
+		rc = zero_tail(co, q, buffer);
 	if (!rc)
 		rc = zero_subclusters(
 			co, q, align_up(q->node.size, q->node.subcluster), align_up(size, q->cluster_bytes), buffer);
@@ -194,14 +202,11 @@ static int set_size(struct co *co, struct qcow2 *q, uint64_t size)
 	return 0;
 }
 
-static int resize(struct co *co, struct qcow2 *q, uint64_t size)
+static int grow(struct co *co, struct qcow2 *q, uint64_t size)
 {
 	uint64_t entries = div_round_up(size, (uint64_t)q->l2_entries << q->cluster_bits);
-	int rc = 0;
+	int rc = qcow2_data_grow(co, q, size);
 
-	if (size < q->node.size)
-		return -ENOTSUP;
-	rc = qcow2_data_grow(co, q, size);
 	if (!rc && entries > q->l1.n)
 		rc = grow_l1(co, q, entries);
 	if (!rc && qcow2_data_is_raw(q))
@@ -213,13 +218,39 @@ static int resize(struct co *co, struct qcow2 *q, uint64_t size)
 	return rc ? rc : set_size(co, q, size);
 }
 
+/* Mutants: the size comes after what it must precede. */
+static int cut_too_early(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	int rc = MUTANT(95) ? qcow2_cut(co, q, size) : 0;
+
+	if (!rc && MUTANT(95))
+		rc = qcow2_commit(co, q);
+	return !rc && MUTANT(98) ? qcow2_data_cut(co, q, size) : rc;
+}
+
+/* Once it has the size the disk is the small one, whatever happens to what lies behind its end. */
+static int shrink(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	int rc = cut_too_early(co, q, size);
+
+	if (!rc && size < q->node.size)
+		rc = set_size(co, q, size);
+	q->shrunk |= rc == 0;
+	if (!rc)
+		rc = qcow2_cut(co, q, size);
+	return rc ? rc : qcow2_data_cut(co, q, size);
+}
+
 int qcow2_resize(struct co *co, struct node *n, uint64_t size)
 {
 	struct qcow2 *q = qcow2_of(n);
-	int rc = qcow2_bitmaps_resize_begin(co, q, size);
+	int rc;
 
+	if (size < n->size && q->unsized_snapshots)
+		return -ENOTSUP;
+	rc = qcow2_bitmaps_resize_begin(co, q, size);
 	if (!rc)
-		rc = resize(co, q, size);
+		rc = size > n->size ? grow(co, q, size) : shrink(co, q, size);
 	qcow2_bitmaps_resize_end(q);
 	return rc;
 }

@@ -217,7 +217,6 @@ static void grow(struct co *co, void *arg)
 		CHECK_INT(node_read(co, im.node, 300, IOV_BUF(got, sizeof(got))), 0);
 		CHECK(memcmp(got, pattern, sizeof(got)) == 0);
 	}
-	CHECK_INT(node_resize(co, im.node, 512), -ENOTSUP);
 	CHECK_INT(node_close(co, im.node), 0);
 	image_check(co, im.path);
 }
