@@ -130,7 +130,7 @@ static int allow_ioctls(scmp_filter_ctx filter)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_ENTRIES(ioctls); i++)
-		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, ioctls[i]));
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, ioctls[i], 0));
 	return r;
 }
 
