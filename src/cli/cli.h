@@ -18,6 +18,7 @@ struct command {
 };
 
 int cmd_bitmap(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

@@ -195,22 +195,27 @@ static void formatting_print(const struct create *c)
 	putchar('\n');
 }
 
-static int run(struct co *co, void *arg)
+int create_run(struct co *co, struct create *c, struct err *err)
 {
-	struct create *c = arg;
 	struct identity backing = {0};
-	struct err err = {0};
-	int ret = c->how.backing_name && !c->unsafe ? backing_look(co, c, &backing, &err) : 0;
+	int ret = c->how.backing_name && !c->unsafe ? backing_look(co, c, &backing, err) : 0;
 
 	c->how.size = c->size;
 	if (ret == 0 && !c->raw)
-		ret = qcow2_create_check(&c->how, &err);
-	if (ret == 0) {
-		if (!c->quiet)
-			formatting_print(c);
-		ret = target_make(co, c, &backing, &err);
-	}
-	return ret < 0 ? cli_complain("%s: %s", c->path, err.text) : 0;
+		ret = qcow2_create_check(&c->how, err);
+	if (ret < 0)
+		return ret;
+	if (!c->quiet)
+		formatting_print(c);
+	return target_make(co, c, &backing, err);
+}
+
+static int run(struct co *co, void *arg)
+{
+	struct create *c = arg;
+	struct err err = {0};
+
+	return create_run(co, c, &err) < 0 ? cli_complain("%s: %s", c->path, err.text) : 0;
 }
 
 int cmd_create(int argc, char **argv)

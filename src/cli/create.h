@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* corral create inside: what was asked for. */
+/* Making an image, for the commands that do: what was asked for, and the doing. */
 #ifndef CORRAL_CLI_CREATE_H
 #define CORRAL_CLI_CREATE_H
 
@@ -8,6 +8,7 @@
 
 #include "base/attr.h"
 #include "cli/create_encrypt.h"
+#include "co/co.h"
 #include "qcow2/qcow2.h"
 
 struct create {
@@ -24,5 +25,15 @@ struct create {
 /* 0; 1: help was printed; or negative, explained on stderr. Free it in any case. */
 int create_parse(struct create *c, int argc, char **argv) ATTR_MUST_USE;
 void create_free(struct create *c);
+
+/* For other commands: what isn't said is as the command line of create has it. */
+void create_init(struct create *c);
+/* A list as of -o. -EINVAL, told. */
+int create_options_add(struct create *c, const char *list) ATTR_MUST_USE;
+/* When all is known but the size: -EINVAL, told. */
+int create_options_check(struct create *c) ATTR_MUST_USE;
+
+/* Makes the image, over what may be there; unless quiet, tells so. */
+int create_run(struct co *co, struct create *c, struct err *err) ATTR_MUST_USE;
 
 #endif

@@ -151,6 +151,8 @@ static int set_option(void *arg, const char *name, const char *value)
 	return cli_usage("create", "Invalid parameter '%s'", name);
 }
 
+int create_options_add(struct create *c, const char *list) { return cli_options_parse(list, set_option, c); }
+
 static int parse_one(struct create *c, int option, const char *culprit)
 {
 	switch (option) {
@@ -159,7 +161,7 @@ static int parse_one(struct create *c, int option, const char *culprit)
 	case 'F': return set_text(&c->backing_format, optarg);
 	case 'u': c->unsafe = true; return 0;
 	case 'q': c->quiet = true; return 0;
-	case 'o': return cli_options_parse(optarg, set_option, c);
+	case 'o': return create_options_add(c, optarg);
 	case OPT_OBJECT: return cli_secret_add(&c->secrets, "create", optarg);
 	case ':': return cli_usage("create", "an argument is missing after '%s'", culprit);
 	default: return cli_usage("create", "unknown option '%s'", culprit);
@@ -264,7 +266,7 @@ static int backing_take(struct create *c)
 	return 0;
 }
 
-static int take_all(struct create *c)
+int create_options_check(struct create *c)
 {
 	int ret = 0;
 
@@ -291,6 +293,11 @@ static int take_all(struct create *c)
 	return ret;
 }
 
+void create_init(struct create *c)
+{
+	*c = (struct create){.format = "qcow2", .cluster_bytes = 64 * KiB, .refcount_bits = 16};
+}
+
 void create_free(struct create *c)
 {
 	free(c->backing);
@@ -307,7 +314,7 @@ int create_parse(struct create *c, int argc, char **argv)
 {
 	int option, ret = 0;
 
-	*c = (struct create){.format = "qcow2", .cluster_bytes = 64 * KiB, .refcount_bits = 16};
+	create_init(c);
 	optind = 1;
 	while (ret == 0 && (option = getopt_long(argc, argv, ":f:b:F:uqo:h", long_options, NULL)) != -1) {
 		if (option == 'h') {
@@ -318,5 +325,5 @@ int create_parse(struct create *c, int argc, char **argv)
 	}
 	if (ret == 0)
 		ret = parse_positional(c, argc, argv);
-	return ret < 0 ? ret : take_all(c);
+	return ret < 0 ? ret : create_options_check(c);
 }

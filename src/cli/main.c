@@ -14,6 +14,7 @@ static const struct command commands[] = {
 	{"info", "show what an image is", cmd_info},
 	{"inspect", "judge an image from a stranger, for importers", cmd_inspect},
 	{"check", "look for errors and leaks in an image", cmd_check},
+	{"convert", "copy an image into one of another format, or with other options", cmd_convert},
 	{"map", "show which parts of an image hold data, and where", cmd_map},
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},
 	{"serve", "serve an image over NBD", cmd_serve},

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * corral convert. The sources are opened before the target is touched; the target is made, filled by the copy engine
+ * (job/copy.h), and flushed. A target that is made here is kept out of the host's way until then: what a crash would leave
+ * of it is of no use anyway, so no order is needed, and one flush at the end makes all of it durable. One that was there
+ * before is written as any image is.
+ */
+#include "cli/convert.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/math.h"
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "file/file.h"
+#include "filter/concat.h"
+
+#define SECTOR 512u
+#define TARGET_CACHE_BYTES (UINT64_C(4) << 20) /* of L2 tables: a copy needs each for a while, and then no more */
+
+/* ---- the sources ---- */
+
+static struct image_open source_how(const struct convert *c, const char *path)
+{
+	struct image_open how = {
+		.path = path,
+		.format = c->source_format,
+		.cache = c->source_cache,
+		.no_lock = c->force_share,
+		.qcow2.snapshot = c->snapshot,
+	};
+
+	cli_allow_use(&c->allow, &how);
+	return how;
+}
+
+/* The ID of the snapshot that has both the ID and the name that were asked for. */
+static int snapshot_find(struct co *co, struct convert *c, struct node *n)
+{
+	AUTO_FREE struct qcow2_snapshot_info *all = NULL;
+	unsigned count = 0;
+	int ret = -ENOENT;
+
+	if (node_is_qcow2(n))
+		ret = qcow2_snapshots_read(co, n->file, qcow2_node_header(n), &all, &count, &c->err);
+	for (unsigned i = 0; ret == 0 && i < count; i++) {
+		if ((!c->snapshot_id || strcmp(all[i].id, c->snapshot_id) == 0) &&
+			(!c->snapshot_name || strcmp(all[i].name, c->snapshot_name) == 0)) {
+			free(c->snapshot_id);
+			c->snapshot = c->snapshot_id = strdup(all[i].id);
+			return c->snapshot ? 0 : -ENOMEM;
+		}
+	}
+	return ret < 0 ? ret : err_set(&c->err, -ENOENT, "Can't find the snapshot");
+}
+
+/* What snapshot.id= and snapshot.name= mean, in the image at path. */
+static int snapshot_resolve(struct co *co, struct convert *c, const char *path)
+{
+	struct image_open how = source_how(c, path);
+	struct node *n;
+	int ret;
+
+	if (!c->snapshot_id && !c->snapshot_name)
+		return 0;
+	how.no_backing = how.qcow2.locked = true;
+	how.qcow2.snapshot = NULL;
+	ret = image_open(co, &how, &n, &c->err);
+	if (ret < 0)
+		return cli_complain("%s", c->err.text);
+	ret = snapshot_find(co, c, n);
+	(void)!node_close(co, n);
+	return ret < 0 ? cli_complain("Failed to load snapshot: %s", c->err.text) : 0;
+}
+
+static int source_open(struct co *co, struct convert *c, const char *path, struct node **out)
+{
+	struct image_open how;
+	int ret = snapshot_resolve(co, c, path);
+
+	if (ret)
+		return ret;
+	how = source_how(c, path);
+	if (cli_secret_use(&c->create.secrets, "convert", &how) < 0)
+		return 1;
+	ret = image_open(co, &how, out, &c->err);
+	if (ret < 0 && c->snapshot)
+		return cli_complain("Failed to load snapshot: %s", c->err.text);
+	return ret < 0 ? cli_complain("Could not open '%s': %s", path, c->err.text) : 0;
+}
+
+static int sources_join(struct co *co, struct convert *c, struct node **parts, struct node **out)
+{
+	int ret = 0;
+
+	if (c->sources_n == 1)
+		*out = parts[0];
+	else
+		ret = concat_open(co, parts, c->sources_n, out);
+	return ret < 0 ? cli_complain("the sources can't be put together: %s", strerror(-ret)) : 0;
+}
+
+static int sources_open(struct co *co, struct convert *c, struct node **out)
+{
+	AUTO_FREE struct node **parts = calloc(c->sources_n, sizeof(struct node *));
+	unsigned n = 0;
+	int status = parts ? 0 : cli_complain("no memory");
+
+	for (; !status && n < c->sources_n; n++)
+		status = source_open(co, c, c->sources[n], &parts[n]);
+	if (!status)
+		status = sources_join(co, c, parts, out);
+	for (unsigned i = 0; status && i < n && parts; i++)
+		(void)!node_close(co, parts[i]);
+	return status;
+}
+
+/* ---- the target ---- */
+
+struct target {
+	struct node *node;
+	bool made; /* here, and so far it reads zeros, or its backing file */
+	bool flush_late;
+};
+
+/* A block device isn't made; raw data goes to it as it is. */
+static int target_is_device(struct co *co, const struct convert *c, bool *device)
+{
+	struct file_open how = {.path = c->target, .no_lock = true};
+	struct node *file;
+	struct err err;
+	int ret = strcmp(c->format, "raw") == 0 ? file_open(co, &how, &file, &err) : -ENOENT;
+
+	*device = ret == 0 && !file_info(file)->regular;
+	return ret == 0 ? node_close(co, file) : 0;
+}
+
+static int target_make(struct co *co, struct convert *c, uint64_t size, struct target *t)
+{
+	bool device = false;
+	int ret = c->skip_create ? 0 : target_is_device(co, c, &device);
+
+	t->made = !c->skip_create && !device;
+	if (ret == 0 && t->made) {
+		c->create.size = size;
+		ret = create_run(co, &c->create, &c->err);
+	}
+	return ret < 0 ? cli_complain("%s: error while converting %s: %s", c->target, c->format, c->err.text) : 0;
+}
+
+static int target_open(struct co *co, struct convert *c, struct target *t)
+{
+	const struct qcow2_create_luks *luks = c->create.how.luks;
+	struct image_open how = {
+		.path = c->target,
+		.format = c->format,
+		.write = true,
+		.cache = c->cache_given ? c->cache
+			: t->made       ? IMAGE_UNSAFE
+					: IMAGE_WRITEBACK,
+		.qcow2.l2_cache_bytes = TARGET_CACHE_BYTES,
+		.qcow2.keep_leaks = t->made,
+	};
+	int ret;
+
+	cli_allow_use(&c->allow, &how);
+	if (t->made && c->create.backing)
+		how.allow_all = !how.allow_none; /* it was named on the command line */
+	if (luks) {
+		how.secrets = &luks->secret;
+		how.secrets_n = 1;
+	} else if (cli_secret_use(&c->create.secrets, "convert", &how) < 0) {
+		return 1;
+	}
+	t->flush_late = t->made && !c->cache_given;
+	ret = image_open(co, &how, &t->node, &c->err);
+	return ret < 0 ? cli_complain("Could not open '%s': %s", c->target, c->err.text) : 0;
+}
+
+static int target_fits(const struct convert *c, const struct node *to, uint64_t size)
+{
+	if (to->size < size && c->skip_create)
+		return cli_complain("output file is smaller than input file");
+	if (to->size < size)
+		return cli_complain(
+			"'%s' has %" PRIu64 " bytes, of %" PRIu64 " that are needed", c->target, to->size, size);
+	if (c->bitmaps && !node_is_qcow2(to))
+		return cli_complain("Format driver '%s' does not support bitmaps", c->format);
+	if (c->compressed && !to->ops->compress)
+		return cli_complain("Compression not supported for this file format");
+	return 0;
+}
+
+static void honour_flush(struct node *n)
+{
+	for (; n; n = node_is_file(n) ? NULL : n->file) {
+		if (n->data && node_is_file(n->data))
+			file_honour_flush(n->data);
+		if (node_is_file(n))
+			file_honour_flush(n);
+	}
+}
+
+static int target_close(struct co *co, const struct convert *c, struct target *t, int status)
+{
+	int ret, closed;
+
+	if (t->flush_late && !status)
+		honour_flush(t->node);
+	ret = status ? 0 : node_flush(co, t->node);
+	closed = node_close(co, t->node);
+	ret = ret ? ret : closed;
+	if (ret < 0 && !status)
+		return cli_complain("'%s': what was written may not be on disk: %s", c->target, strerror(-ret));
+	return status;
+}
+
+/* ---- the copy ---- */
+
+struct convert_run {
+	struct convert *c;
+	struct progress progress;
+};
+
+static bool show(void *arg, uint64_t done, uint64_t all)
+{
+	struct convert_run *run = arg;
+
+	progress_show(&run->progress, done, all);
+	return true;
+}
+
+static void unreadable(void *arg, uint64_t off, uint64_t len, int err)
+{
+	const struct convert_run *run = arg;
+
+	(void)len;
+	if (!run->c->quiet)
+		fprintf(stderr, "corral: warning: error while reading offset %" PRIu64 ": %s\n", off, strerror(-err));
+}
+
+static int copy(struct co *co, struct convert *c, struct node *from, const struct target *t, uint64_t size)
+{
+	struct convert_run run = {.c = c};
+	struct node *backing = t->node->backing;
+	struct copy_how how = {
+		.from = from,
+		.to = t->node,
+		.len = size,
+		.shared = t->made && backing ? from->backing : NULL,
+		.shared_size = backing ? backing->size : 0,
+		.requests = c->requests,
+		.sparse = c->sparse,
+		.target_zero = (t->made && !backing) || c->target_is_zero,
+		.compressed = c->compressed,
+		.salvage = c->salvage,
+		.rate = c->rate,
+		.progress = c->progress ? show : NULL,
+		.unreadable = unreadable,
+		.arg = &run,
+	};
+	struct copy_counts counts;
+	int ret;
+
+	progress_begin(&run.progress, c->progress && !c->quiet);
+	ret = copy_run(co, &how, &counts, &c->err);
+	progress_end(&run.progress, ret == 0);
+	if (ret < 0)
+		return cli_complain("%s", c->err.text);
+	if (counts.salvage_bytes > 0 && !c->quiet)
+		fprintf(stderr, "corral: warning: %" PRIu64 " bytes couldn't be read, and are zeros in '%s'\n",
+			counts.salvage_bytes, c->target);
+	return 0;
+}
+
+static int fill(struct co *co, struct convert *c, struct node *from)
+{
+	uint64_t size = align_up(from->size, SECTOR);
+	struct target t = {0};
+	int status = target_make(co, c, size, &t);
+
+	if (!status)
+		status = target_open(co, c, &t);
+	if (status)
+		return status;
+	status = target_fits(c, t.node, from->size);
+	if (!status)
+		status = copy(co, c, from, &t, MIN(size, t.node->size));
+	if (!status && c->bitmaps)
+		status = convert_bitmaps_copy(co, c, from, t.node);
+	return target_close(co, c, &t, status);
+}
+
+static int run(struct co *co, void *arg)
+{
+	struct convert *c = arg;
+	struct node *from;
+	int status = sources_open(co, c, &from);
+
+	if (status)
+		return status;
+	if (c->bitmaps)
+		status = convert_bitmaps_check(co, c, from);
+	if (!status)
+		status = fill(co, c, from);
+	(void)!node_close(co, from);
+	return status;
+}
+
+int cmd_convert(int argc, char **argv)
+{
+	enum io_engine engine;
+	struct convert *c = malloc(sizeof(*c));
+	int status = c ? convert_parse(c, argc, argv) : -ENOMEM;
+
+	if (status == 0)
+		status = cli_engine(NULL, &engine) < 0 ? 1 : cli_in_coroutine(engine, run, c);
+	else
+		status = status > 0 ? 0 : 1;
+	if (c)
+		convert_free(c);
+	free(c);
+	return status;
+}

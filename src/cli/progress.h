@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* -p: how far it is, in qemu-img's form; on a terminal with the rate and the time left. */
+#ifndef CORRAL_CLI_PROGRESS_H
+#define CORRAL_CLI_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress {
+	bool shown, terminal;
+	double last; /* per cent, as printed */
+	uint64_t start_ns, last_ns;
+	unsigned width; /* of what stands on the terminal's line */
+};
+
+void progress_begin(struct progress *p, bool shown);
+void progress_show(struct progress *p, uint64_t done, uint64_t all);
+/* done: it has come to its end, which is then 100 %. */
+void progress_end(struct progress *p, bool done);
+
+#endif
