@@ -70,7 +70,7 @@ static void directory_measure(const struct qcow2 *q, struct directory *d)
 static int directory_put(struct co *co, struct qcow2 *q, const struct directory *d)
 {
 	uint64_t bytes = align_up(d->bytes, q->cluster_bytes);
-	AUTO_FREE char *to = calloc(1, bytes);
+	AUTO_FREE char *to = node_alloc_zeroed(bytes);
 	uint64_t at = 0;
 
 	if (!to)
@@ -192,13 +192,15 @@ int qcow2_bitmaps_switch(struct co *co, struct qcow2 *q, struct err *err)
 			.bytes = q->header.bitmap_directory_bytes,
 			.bitmaps = q->header.bitmaps};
 	int rc = MUTANT(84) ? 0 : plans_write(co, q, err);
+	bool written;
 
 	next = (struct directory){0};
 	if (!rc)
 		rc = directory_write(co, q, &next, err);
-	if (!rc)
+	written = rc == 0;
+	if (written)
 		rc = qcow2_rewrite_open(co, q, directory_use, &next, err);
-	if (rc && !directory_in_use(q, &next)) {
+	if (rc && !(written && directory_in_use(q, &next))) {
 		undo(co, q, &next);
 		return rc;
 	}
