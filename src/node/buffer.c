@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/math.h"
 
@@ -20,6 +21,15 @@ struct node_buffers {
 	uint64_t kept_bytes;
 	struct list kept[BUFFER_SIZES]; /* the link is the first bytes of the buffer itself */
 };
+
+void *node_alloc(size_t bytes) { return aligned_alloc(BUFFER_ALIGN, align_up(MAX(bytes, (size_t)1), BUFFER_ALIGN)); }
+
+void *node_alloc_zeroed(size_t bytes)
+{
+	void *memory = node_alloc(bytes);
+
+	return memory ? memset(memory, 0, bytes) : NULL;
+}
 
 int node_buffers_new(struct node_buffers **out)
 {

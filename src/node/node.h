@@ -248,4 +248,8 @@ static inline void node_event(struct co *co, struct node *n, enum node_event eve
 int node_buffer_get(struct co *co, struct node *n, size_t bytes, void **out) ATTR_MUST_USE;
 void node_buffer_put(struct node *n, void *buffer, size_t bytes);
 
+/* The caller's own memory, with the alignment that lets every storage use it as it is; free it. NULL: there is none. */
+void *node_alloc(size_t bytes);
+void *node_alloc_zeroed(size_t bytes);
+
 #endif

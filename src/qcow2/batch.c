@@ -26,7 +26,7 @@ static int grow_writes(struct qcow2_batch *b, size_t writes)
 
 static int grow_arena(struct qcow2_batch *b, size_t bytes)
 {
-	unsigned char *arena = aligned_alloc(4096, align_up(bytes, 4096));
+	unsigned char *arena = node_alloc(bytes);
 
 	if (!arena)
 		return -ENOMEM;

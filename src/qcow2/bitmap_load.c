@@ -52,7 +52,7 @@ static int extra_read(struct co *co, struct qcow2 *q, struct qcow2_dirty_bitmap 
 {
 	if (from->extra_bytes == 0)
 		return 0;
-	b->extra = malloc(from->extra_bytes);
+	b->extra = node_alloc(from->extra_bytes);
 	if (!b->extra)
 		return -ENOMEM;
 	b->extra_bytes = from->extra_bytes;
@@ -178,7 +178,7 @@ static int content_entry(struct co *co, struct qcow2 *q, uint32_t index, uint64_
 /* Where only this bitmap can't be used, that isn't an error. */
 static int content_read(struct co *co, struct qcow2 *q, struct qcow2_dirty_bitmap *b)
 {
-	AUTO_FREE void *cluster = malloc(q->cluster_bytes);
+	AUTO_FREE void *cluster = node_alloc(q->cluster_bytes);
 	struct content c = {b, cluster};
 	int rc;
 

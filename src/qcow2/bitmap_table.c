@@ -39,7 +39,7 @@ static int walk_piece(struct co *co, struct qcow2 *q, const be64 *entries, uint3
 int qcow2_bitmap_table_walk(struct co *co, struct qcow2 *q, const struct qcow2_bitmap_disk *disk,
 	int (*fn)(struct co *co, struct qcow2 *q, uint32_t index, uint64_t entry, void *arg), void *arg)
 {
-	AUTO_FREE be64 *piece = malloc(PIECE_BYTES);
+	AUTO_FREE be64 *piece = node_alloc(PIECE_BYTES);
 	uint32_t most = PIECE_BYTES / sizeof(*piece);
 	int rc = piece ? 0 : -ENOMEM;
 
@@ -200,7 +200,7 @@ static int write_data(struct co *co, struct qcow2 *q, const struct qcow2_dirty_b
 static int write_table(struct co *co, struct qcow2 *q, const struct qcow2_dirty_bitmap *b)
 {
 	uint64_t bytes = table_bytes(q, b->next.entries);
-	AUTO_FREE be64 *table = calloc(1, bytes);
+	AUTO_FREE be64 *table = node_alloc_zeroed(bytes);
 
 	if (!table)
 		return -ENOMEM;

@@ -25,8 +25,7 @@ int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes)
 		c->buckets *= 2;
 	c->slices = calloc(c->entries, sizeof(*c->slices));
 	c->hash = calloc(c->buckets, sizeof(struct qcow2_slice *));
-	c->memory =
-		aligned_alloc(QCOW2_SLICE_BYTES, align_up((uint64_t)c->entries * c->slice_bytes, QCOW2_SLICE_BYTES));
+	c->memory = node_alloc((uint64_t)c->entries * c->slice_bytes);
 	if (!c->slices || !c->hash || !c->memory)
 		return -ENOMEM;
 	for (unsigned i = 0; i < c->entries; i++) {

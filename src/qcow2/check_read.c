@@ -21,7 +21,7 @@ int qcow2_fetch_init(struct qcow2_fetch *f, struct qcow2_checker *c)
 	f->c = c;
 	f->n = 0;
 	f->room = (unsigned)MIN(MAX(FETCH_BYTES / c->cluster_bytes, UINT64_C(1)), (uint64_t)QCOW2_PIECES);
-	f->memory = aligned_alloc(4096, align_up(f->room * c->cluster_bytes, 4096));
+	f->memory = node_alloc(f->room * c->cluster_bytes);
 	return f->memory ? 0 : -ENOMEM;
 }
 

@@ -22,7 +22,7 @@ int qcow2_check_refcounts_init(struct qcow2_checker *c, struct err *err)
 	r->per_block = c->cluster_bytes * 8 >> c->header.refcount_order;
 	blocks = (c->counts.leaf_entries << 16) / r->per_block + 1;
 	r->slots = MAX(MIN(blocks, BLOCK_CACHE_BYTES / c->cluster_bytes), UINT64_C(1));
-	r->blocks = malloc(r->slots * c->cluster_bytes);
+	r->blocks = node_alloc(r->slots * c->cluster_bytes);
 	r->cached = calloc(r->slots, sizeof(*r->cached));
 	r->wrong = calloc(blocks, 1);
 	if (!r->blocks || !r->cached || !r->wrong)
@@ -108,7 +108,7 @@ int qcow2_check_reftable(struct co *co, struct qcow2_checker *c)
 		damaged(c);
 		return 0;
 	}
-	c->refcounts.table = malloc(bytes);
+	c->refcounts.table = node_alloc(bytes);
 	if (!c->refcounts.table)
 		return -ENOMEM;
 	c->refcounts.entries = bytes / 8;

@@ -20,8 +20,6 @@
 #include "qcow2/crypt.h"
 #include "qcow2/engine.h"
 
-#define SLOT_ALIGN 4096u
-
 void qcow2_decoder_init(struct qcow2 *q)
 {
 	struct qcow2_decoder *d = &q->decoder;
@@ -109,7 +107,7 @@ static int fill(struct co *co, struct qcow2 *q, struct qcow2_decoded *s)
 
 	assert(end - from <= 2 * (uint64_t)q->cluster_bytes);
 	if (!s->memory)
-		s->memory = aligned_alloc(SLOT_ALIGN, align_up(3 * (uint64_t)q->cluster_bytes, SLOT_ALIGN));
+		s->memory = node_alloc(3 * (uint64_t)q->cluster_bytes);
 	if (!s->memory)
 		return -ENOMEM;
 	encoded = (char *)s->memory + q->cluster_bytes;

@@ -74,7 +74,7 @@ static int store(struct co *co, struct qcow2 *q, uint64_t guest, char *data, uin
 static int compress_cluster(struct co *co, struct qcow2 *q, uint64_t guest, struct iov from, bool *stored)
 {
 	uint32_t cluster = q->cluster_bytes;
-	AUTO_FREE char *memory = aligned_alloc(QCOW2_SLICE_BYTES, align_up(2 * (uint64_t)cluster, QCOW2_SLICE_BYTES));
+	AUTO_FREE char *memory = node_alloc(2 * (uint64_t)cluster);
 	struct work w = {.type = q->header.compression_type,
 		.from = memory,
 		.to = memory + cluster,

@@ -298,8 +298,8 @@ static int search_once(struct co *co, struct qcow2 *q)
 	int rc = qcow2_refs_init(&s.counts, q->touched_clusters);
 
 	s.loose = calloc(1, bitmap_bytes(MAX(q->l1.n, UINT64_C(1))));
-	s.table = aligned_alloc(4096, align_up(q->cluster_bytes, 4096));
-	s.piece = malloc(TABLE_PIECE * sizeof(*s.piece));
+	s.table = node_alloc(q->cluster_bytes);
+	s.piece = node_alloc(TABLE_PIECE * sizeof(*s.piece));
 	if (!rc)
 		rc = s.loose && s.table && s.piece ? search_with(co, &s) : -ENOMEM;
 	qcow2_refs_fini(&s.counts);

@@ -36,7 +36,7 @@ static int header_load(
 	if (ret < 0)
 		return err_set(err, ret, "the header can't be read: %s", strerror(-ret));
 	len = first_cluster_bytes(sector, len, file->size);
-	cluster = malloc(MAX(len, (size_t)1));
+	cluster = node_alloc(len);
 	if (!cluster)
 		return err_set(err, -ENOMEM, "no memory for the header");
 	ret = node_read(co, file, 0, IOV_BUF(cluster, len));

@@ -54,7 +54,7 @@ int qcow2_luks_try(struct co *co, struct node *file, const struct qcow2_header *
 	size_t bytes = luks_material_bytes(l, a.slot);
 	int rc;
 
-	a.material = malloc(bytes);
+	a.material = node_alloc(bytes);
 	if (!a.material)
 		return err_set(err, -ENOMEM, "no memory for the key material");
 	rc = node_read(co, file, h->crypto.off + a.slot->offset, IOV_BUF(a.material, bytes));

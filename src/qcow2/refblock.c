@@ -82,7 +82,7 @@ static int write_growth(struct co *co, struct qcow2 *q, const struct growth *g, 
 	uint64_t base = g->first_block * q->block_refcounts; /* the first cluster of the new space */
 	uint64_t used = g->blocks + g->table_clusters;       /* of it, counted by the blocks */
 	uint64_t bytes = g->table_clusters << q->cluster_bits;
-	void *content = aligned_alloc(4096, align_up(bytes, 4096));
+	void *content = node_alloc(bytes);
 	int rc = content ? claim(co, q, base << q->cluster_bits, (base + used) << q->cluster_bits) : -ENOMEM;
 
 	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS);

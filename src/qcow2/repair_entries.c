@@ -218,7 +218,7 @@ static int table_untangle(struct co *co, struct qcow2_checker *c, const struct q
 		if (!is_tangled(c, &e))
 			continue;
 		if (!data)
-			data = aligned_alloc(4096, align_up(c->cluster_bytes, 4096));
+			data = node_alloc(c->cluster_bytes);
 		ret = data ? entry_untangle(co, c->repair, &e, &edit, data) : -ENOMEM;
 	}
 	/* Copies and their refcounts first, then what points to them. */

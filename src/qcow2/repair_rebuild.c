@@ -103,7 +103,7 @@ static int block_write(struct co *co, struct qcow2_repairer *r, uint64_t index, 
 static int structures_write(struct co *co, struct qcow2_repairer *r, const struct plan *p, be64 *table)
 {
 	uint64_t cluster_bytes = r->c->cluster_bytes, host = p->first * cluster_bytes;
-	AUTO_FREE void *block = aligned_alloc(4096, align_up(cluster_bytes, 4096));
+	AUTO_FREE void *block = node_alloc(cluster_bytes);
 	int ret = block ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; i < p->indexes && ret == 0; i++) {
@@ -130,10 +130,9 @@ static int rebuild(struct co *co, struct qcow2_repairer *r, struct plan *p)
 
 	if (ret < 0)
 		return ret;
-	table = aligned_alloc(4096, align_up(p->table_clusters * r->c->cluster_bytes, 4096));
+	table = node_alloc_zeroed(p->table_clusters * r->c->cluster_bytes);
 	if (!table)
 		return -ENOMEM;
-	memset(table, 0, p->table_clusters * r->c->cluster_bytes);
 	if (MUTANT(90)) {
 		ret = publish(co, r, p);
 		return ret == 0 ? structures_write(co, r, p, table) : ret;

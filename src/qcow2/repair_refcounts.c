@@ -92,7 +92,7 @@ static void block_correct(struct qcow2_repairer *r, struct block *b, uint64_t in
 int qcow2_repair_refcounts(struct co *co, struct qcow2_repairer *r, uint8_t which, uint64_t *fixed)
 {
 	struct qcow2_checker *c = r->c;
-	AUTO_FREE unsigned char *bytes = aligned_alloc(4096, align_up(c->cluster_bytes, 4096));
+	AUTO_FREE unsigned char *bytes = node_alloc(c->cluster_bytes);
 	struct block b = {.bytes = bytes};
 	uint64_t blocks = div_round_up(c->counts.clusters, c->refcounts.per_block);
 	int ret = bytes ? 0 : -ENOMEM;
@@ -180,7 +180,7 @@ static int refcount_write_one(struct co *co, struct qcow2_repairer *r, struct bl
 int qcow2_repair_claim(struct co *co, struct qcow2_repairer *r, uint64_t n, enum qcow2_role role, uint64_t *host)
 {
 	struct qcow2_checker *c = r->c;
-	AUTO_FREE unsigned char *bytes = aligned_alloc(4096, align_up(c->cluster_bytes, 4096));
+	AUTO_FREE unsigned char *bytes = node_alloc(c->cluster_bytes);
 	struct block b = {.bytes = bytes};
 	uint64_t cluster = 0;
 	int ret = bytes ? qcow2_repair_find(co, r, n, true, &cluster) : -ENOMEM;

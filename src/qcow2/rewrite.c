@@ -56,8 +56,8 @@ static int load_cluster(struct co *co, struct rewrite *r, struct err *err)
 	size_t there = MIN((uint64_t)r->len, r->file->size);
 	int ret;
 
-	r->disk = calloc(1, r->len);
-	r->wanted = calloc(1, r->len);
+	r->disk = node_alloc_zeroed(r->len);
+	r->wanted = node_alloc_zeroed(r->len);
 	if (!r->disk || !r->wanted)
 		return err_set(err, -ENOMEM, "no memory for the header");
 	ret = node_read(co, r->file, 0, IOV_BUF(r->disk, there));

@@ -22,7 +22,7 @@ int qcow2_window_get(struct co *co, struct qcow2_window *w, uint64_t off, size_t
 	if (add_overflows(off, QCOW2_WINDOW_BYTES, &end))
 		return -EINVAL;
 	if (!w->bytes)
-		w->bytes = malloc(QCOW2_WINDOW_BYTES);
+		w->bytes = node_alloc(QCOW2_WINDOW_BYTES);
 	if (!w->bytes)
 		return -ENOMEM;
 	if (off < w->at || off - w->at > w->len || w->len - (off - w->at) < len) {

@@ -43,7 +43,7 @@ static int prepare(struct co *co, struct qcow2 *q, struct application *a, const 
 		return rc;
 	a->size = s->info.disk_bytes;
 	a->n = MAX((uint64_t)s->l1_entries, div_round_up(a->size, table_covers));
-	a->l1 = calloc(MAX(a->n, UINT64_C(1)), sizeof(*a->l1));
+	a->l1 = node_alloc_zeroed(a->n * sizeof(*a->l1));
 	a->shared = calloc(MAX(a->n, UINT64_C(1)), sizeof(*a->shared));
 	if (!a->l1 || !a->shared || qcow2_table_init(&a->table, a->n, q->unit_bytes))
 		return err_set(err, -ENOMEM, "no memory for the L1 table");

@@ -119,7 +119,7 @@ static int write_bytes(struct co *co, struct qcow2 *q, uint64_t host, char *from
 
 int qcow2_l1_write(struct co *co, struct qcow2 *q, uint64_t host, const uint64_t *l1, uint64_t n)
 {
-	be64 *piece = malloc(L1_PIECE * sizeof(*piece));
+	be64 *piece = node_alloc(L1_PIECE * sizeof(*piece));
 	int rc = piece ? 0 : -ENOMEM;
 
 	for (uint64_t at = 0; !rc && at < n; at += L1_PIECE) {
@@ -377,7 +377,7 @@ static int deletion_prepare(struct co *co, struct qcow2 *q, struct deletion *d, 
 		rc = change_begin(co, q, &d->table, err);
 	if (rc)
 		return rc;
-	d->l1 = calloc(MAX(s->l1_entries, 1u), sizeof(*d->l1));
+	d->l1 = node_alloc_zeroed(s->l1_entries * sizeof(*d->l1));
 	if (!d->l1)
 		return err_set(err, -ENOMEM, "no memory for the snapshot's L1 table");
 	rc = qcow2_l1_read(co, q, s->l1.off, d->l1, s->l1_entries);

@@ -122,7 +122,7 @@ int qcow2_records_load(
 	rc = measure(co, file, h, out, err);
 	if (rc)
 		return rc;
-	out->bytes = calloc(1, out->len + RECORD_MOST);
+	out->bytes = node_alloc_zeroed(out->len + RECORD_MOST);
 	if (!out->bytes)
 		return err_set(err, -ENOMEM, "no memory for the snapshot table");
 	inside = MIN(

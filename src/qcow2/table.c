@@ -12,7 +12,7 @@ int qcow2_table_init(struct qcow2_table *t, uint64_t n, uint32_t unit_bytes)
 	uint64_t bytes = align_up(MAX(n * 8, UINT64_C(8)), unit_bytes);
 
 	t->n = n;
-	t->entries = calloc(1, bytes);
+	t->entries = node_alloc_zeroed(bytes);
 	t->dirty = calloc(1, bitmap_bytes(bytes / unit_bytes));
 	t->writing = calloc(1, bitmap_bytes(bytes / unit_bytes));
 	if (t->entries && t->dirty && t->writing)

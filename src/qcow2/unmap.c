@@ -137,7 +137,7 @@ static int expand_at(struct co *co, struct qcow2 *q, uint64_t at)
 
 	if (rc || e.kind != NODE_ENCODED)
 		return rc;
-	buffer = aligned_alloc(QCOW2_SLICE_BYTES, align_up(q->cluster_bytes, QCOW2_SLICE_BYTES));
+	buffer = node_alloc(q->cluster_bytes);
 	return buffer ? qcow2_rewrite(co, q, cluster, cluster + q->cluster_bytes, buffer) : -ENOMEM;
 }
 
