@@ -38,7 +38,8 @@ static void draw_compression(struct sim_geometry *g, struct sim_rng *r)
 static void draw_geometry(struct sim_geometry *g, struct sim_rng *r)
 {
 	g->version = sim_one_in(r, 5) ? 2 : 3;
-	g->cluster_bits = 9 + sim_below(r, 3) + sim_below(r, 2);
+	g->cluster_bits = 9 + sim_below(r, 3);
+	g->cluster_bits += sim_below(r, 2);
 	g->refcount_order = g->version == 2 ? 4 : sim_below(r, 7);
 	g->lazy = g->version == 3 && sim_one_in(r, 5);
 	g->extended = g->version == 3 && sim_one_in(r, 6);
@@ -54,6 +55,14 @@ static void draw_geometry(struct sim_geometry *g, struct sim_rng *r)
 	g->id = SIM_ID_IMAGE;
 }
 
+/* One or two blocks, but for a few clusters. */
+static uint64_t block_pressure(const struct sim_geometry *g, uint64_t block, struct sim_rng *r)
+{
+	uint64_t all = block * (1 + sim_below(r, 2));
+
+	return all - (sim_below(r, 6) << g->cluster_bits);
+}
+
 /* Where refcount structures must grow: the space that one block, or the whole table, counts is nearly used up. */
 static void draw_pressure(struct sim_geometry *g, struct sim_rng *r)
 {
@@ -63,7 +72,7 @@ static void draw_pressure(struct sim_geometry *g, struct sim_rng *r)
 	if (table <= UINT64_C(3) << 20 && sim_one_in(r, 3))
 		g->used_until = table - (((1u << g->cluster_bits) / 8 + 2 + sim_below(r, 12)) << g->cluster_bits);
 	else if (block <= UINT64_C(512) << 10 && sim_one_in(r, 2))
-		g->used_until = block * (1 + sim_below(r, 2)) - (sim_below(r, 6) << g->cluster_bits);
+		g->used_until = block_pressure(g, block, r);
 }
 
 static void draw_below(struct sim_config *c, struct sim_rng *r)
@@ -214,6 +223,11 @@ static void draw_faults(struct sim_config *c, struct sim_rng *r)
 	}
 }
 
+static uint64_t draw_cache(const struct sim_config *c, struct sim_rng *r)
+{
+	return coin(r) ? 0 : (1 + sim_below(r, 4)) << c->image.cluster_bits;
+}
+
 static void draw_host(struct sim_config *c, struct sim_rng *r)
 {
 	static const uint64_t intervals[] = {200000, 2000000, 50000000, 0};
@@ -221,14 +235,12 @@ static void draw_host(struct sim_config *c, struct sim_rng *r)
 	draw_latency(&c->latency, r);
 	draw_faults(c, r);
 	c->fifo = sim_one_in(r, 3);
-	c->options = (struct qcow2_options){
-		.write = true,
-		.l2_cache_bytes = coin(r) ? 0 : (1 + sim_below(r, 4)) << c->image.cluster_bits,
-		.refcount_cache_bytes = coin(r) ? 0 : (1 + sim_below(r, 4)) << c->image.cluster_bits,
-		.commit_interval_ns = intervals[sim_below(r, 4)],
-		.no_discard = sim_one_in(r, 4),
-		.keep_leaks = sim_one_in(r, 3),
-	};
+	c->options = (struct qcow2_options){.write = true};
+	c->options.l2_cache_bytes = draw_cache(c, r);
+	c->options.refcount_cache_bytes = draw_cache(c, r);
+	c->options.commit_interval_ns = intervals[sim_below(r, 4)];
+	c->options.no_discard = sim_one_in(r, 4);
+	c->options.keep_leaks = sim_one_in(r, 3);
 	c->buggify_in = coin(r) ? 0 : 2 + sim_below(r, 40);
 }
 
@@ -319,7 +331,8 @@ static void whole_clusters(struct sim_op *op, uint32_t cluster, uint32_t sectors
 static void draw_op(
 	struct sim_config *c, struct sim_op *op, const struct style *s, uint32_t *sectors, struct sim_rng *r)
 {
-	*op = (struct sim_op){.kind = draw_kind(c, r), .idle = sim_one_in(r, 12)};
+	*op = (struct sim_op){.kind = draw_kind(c, r)};
+	op->idle = sim_one_in(r, 12);
 	if (sim_one_in(r, 10))
 		op->delay_us = sim_below(r, 3000);
 	switch (op->kind) {
@@ -357,13 +370,11 @@ static void draw_op(
 
 static void draw_ops(struct sim_config *c, uint32_t count, struct sim_rng *r)
 {
-	struct style s = {
-		.hot = 1 + sim_below(r, 12),
-		.cluster_sectors = (1u << c->image.cluster_bits) / SIM_SECTOR >> (c->image.extended && coin(r) ? 5 : 0),
-		.whole_clusters = sim_one_in(r, 3),
-	};
+	struct style s = {.hot = 1 + sim_below(r, 12)};
 	uint32_t sectors = (uint32_t)(c->image.guest_bytes / SIM_SECTOR);
 
+	s.cluster_sectors = (1u << c->image.cluster_bits) / SIM_SECTOR >> (c->image.extended && coin(r) ? 5 : 0);
+	s.whole_clusters = sim_one_in(r, 3);
 	draw_weights(c, r);
 	c->ops = sim_alloc(count * sizeof(*c->ops));
 	c->ops_count = count;

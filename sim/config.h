@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What one seed does: the image it starts from, its host, its faults, and the operations in their order. Everything is
- * drawn before the run begins, so that a run can be repeated with some of it left out.
+ * drawn before the run begins, so that a run can be repeated with some of it left out. No expression draws twice: C says
+ * nothing about which comes first, and compilers differ.
  */
 #ifndef CORRAL_SIM_CONFIG_H
 #define CORRAL_SIM_CONFIG_H

@@ -173,6 +173,9 @@ static void no_pressure(struct sim_config *c) { c->image.used_until = 0; }
 static void no_snapshots(struct sim_config *c) { c->image.snapshots = 0; }
 static void no_bitmaps(struct sim_config *c)
 {
+	for (uint32_t i = 0; i < c->ops_count; i++)
+		if (sim_op_is_bitmap(c->ops[i].kind))
+			return;
 	c->bitmaps = false;
 	c->image.bitmaps = 0;
 }

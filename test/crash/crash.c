@@ -70,7 +70,8 @@ static void latency_draw(struct sim_latency *l, struct sim_rng *r)
 	l->flush = sim_below(r, 2) * 4 * l->spread;
 	l->tail_in = 2 + sim_below(r, 20);
 	l->tail = 2000 + 8 * l->spread;
-	l->slow_in = sim_below(r, 2) * (2 + sim_below(r, 8));
+	l->slow_in = sim_below(r, 2);
+	l->slow_in *= 2 + sim_below(r, 8);
 	l->slow = 20 * (1000 + l->spread + l->flush);
 }
 
