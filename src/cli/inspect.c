@@ -17,6 +17,7 @@
 #include "cli/cli.h"
 #include "cli/describe.h"
 #include "cli/options.h"
+#include "cli/sandbox.h"
 #include "file/file.h"
 #include "qcow2/inspect.h"
 
@@ -30,18 +31,19 @@ static const char help[] =
 	"\n"
 	"  -f, --format FORMAT      the format that FILE is said to have: another one is a malformed image\n"
 	"  -U, --force-share        take no lock: the image may be in use\n"
-	"      --output FORMAT      human (default) or json\n"
+	"      --output FORMAT      human (default) or json\n" CLI_SANDBOX_HELP
 	"  -h, --help               print this\n"
 	"\n"
 	"Exit status: 0 safe: qcow2 or raw, and complete by itself; 1 it couldn't be read; 2 it refers to other files;\n"
 	"3 it is malformed, corrupt or needs what nobody knows; 4 it has another format, which isn't judged here.\n";
 
-enum verdict { SAFE = 0, REFERS = 2, MALFORMED = 3, FOREIGN = 4 }; /* the exit status */
+enum verdict { SAFE = 0, FAILED = 1, REFERS = 2, MALFORMED = 3, FOREIGN = 4 }; /* the exit status */
 
 static const char *verdict_name(enum verdict v)
 {
 	switch (v) {
 	case SAFE: return "safe";
+	case FAILED: return "failed";
 	case REFERS: return "refers-to-others";
 	case MALFORMED: return "malformed";
 	case FOREIGN: return "foreign";
@@ -52,18 +54,20 @@ static const char *verdict_name(enum verdict v)
 struct inspect {
 	const char *path, *format;
 	bool no_lock, json;
+	enum cli_sandbox sandbox;
 	json_t *report, *references, *anomalies;
 	struct qcow2_inspection *found;
 	struct signature is;
 	struct err err; /* not on a coroutine's stack */
 };
 
-enum { OPT_OUTPUT = 256 };
+enum { OPT_OUTPUT = 256, OPT_SANDBOX };
 
 static const struct option long_options[] = {
 	{"format", required_argument, NULL, 'f'},
 	{"force-share", no_argument, NULL, 'U'},
 	{"output", required_argument, NULL, OPT_OUTPUT},
+	{"sandbox", optional_argument, NULL, OPT_SANDBOX},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
@@ -74,6 +78,7 @@ static int parse_one(struct inspect *in, int option, const char *culprit)
 	case 'f': in->format = optarg; return 0;
 	case 'U': in->no_lock = true; return 0;
 	case OPT_OUTPUT: return cli_output_parse("inspect", optarg, &in->json);
+	case OPT_SANDBOX: return cli_sandbox_parse("inspect", optarg, &in->sandbox);
 	case ':': return cli_usage("inspect", "an argument is missing after '%s'", culprit);
 	default: return cli_usage("inspect", "unknown option '%s'", culprit);
 	}
@@ -278,18 +283,25 @@ static int report_print(struct inspect *in)
 	return v;
 }
 
+static int judge(struct co *co, struct inspect *in, struct node *file)
+{
+	if (cli_sandbox_enter(co, in->sandbox, &(struct io_sandbox){0}) < 0)
+		return FAILED;
+	return file_look(co, in, file) < 0 ? cli_complain("%s", in->err.text) : report_print(in);
+}
+
 static int run(struct co *co, void *arg)
 {
 	struct inspect *in = arg;
 	struct file_open open = {.path = in->path, .no_lock = in->no_lock};
 	struct node *file;
-	int rc;
+	int status;
 
 	if (file_open(co, &open, &file, &in->err) < 0)
 		return cli_complain("%s", in->err.text);
-	rc = file_look(co, in, file);
+	status = judge(co, in, file);
 	(void)!node_close(co, file);
-	return rc < 0 ? cli_complain("%s", in->err.text) : report_print(in);
+	return status;
 }
 
 int cmd_inspect(int argc, char **argv)

@@ -321,7 +321,7 @@ def main():
         status, said, *_ = examine(name, "inspect")
         if status != verdict:
             complain(name, f"inspect says {status}, not {verdict}: {said}")
-        for command, options in (("inspect", ["--output", "json"]), ("info", []), ("check", []), ("info", ["--output", "json"])):
+        for command, options in (("inspect", ["--sandbox=auto", "--output", "json"]), ("info", []), ("check", []), ("info", ["--output", "json"])):
             _, _, seconds, kib = examine(name, command, *options)
             most_seconds, most_kib = max(most_seconds, seconds), max(most_kib, kib)
         if reason is not NONE:
