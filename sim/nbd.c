@@ -38,7 +38,8 @@ struct sim_nbd {
 	uint32_t stall_in, hang_up_in, goodbye_in; /* one connection or one request in so many */
 	uint32_t idle_stop_in;                     /* one stop in so many waits until all is done */
 
-	struct nbd_server *server;
+	struct export_disk disk;
+	struct export *server;
 	struct sim_nbd_clients shared;
 	struct client client[CLIENTS];
 	bool calm; /* no more faults: whoever wants to connect must succeed */
@@ -441,17 +442,21 @@ static void settled(struct sim_world *w, void *arg)
 bool sim_nbd_start(struct co *co, struct sim_run *run)
 {
 	struct sim_nbd *nbd = run->nbd;
+	const struct export_disk *disk = &nbd->disk;
 	struct nbd_options o = {.address = ADDRESS,
-		.export_name = "disk",
-		.description = "of the simulator",
-		.writethrough = nbd->writethrough,
-		.no_discard = nbd->no_discard,
+		.disks = &disk,
+		.disks_n = 1,
 		.connections = nbd->most_conns,
 		.handshake_ns = nbd->handshake_ns,
 		.grace_ns = nbd->grace_ns};
 	struct err err = {0};
 	int rc = -EIO;
 
+	nbd->disk = (struct export_disk){.name = "disk",
+		.description = "of the simulator",
+		.node = run->node,
+		.writethrough = nbd->writethrough,
+		.no_discard = nbd->no_discard};
 	nbd->shared = (struct sim_nbd_clients){0};
 	nbd->calm = false;
 	nbd->lost_count = 0;
@@ -465,7 +470,7 @@ bool sim_nbd_start(struct co *co, struct sim_run *run)
 	run->world.net.tail = nbd->tail;
 	run->world.settled = settled;
 	for (unsigned tries = 0; rc && tries < 3 && !dead(run); tries++)
-		rc = nbd_server_start(co, run->node, &o, &nbd->server, &err);
+		rc = nbd_export_start(co, &o, &nbd->server, &err);
 	if (rc && !dead(run))
 		sim_violation("the server can't be started: %s", err.text);
 	return rc == 0;
@@ -520,7 +525,9 @@ void sim_nbd_stop(struct co *co, struct sim_run *run)
 	if (!dead(run) && sim_one_in(&nbd->rng, nbd->idle_stop_in))
 		calm_down(co, run);
 	nbd->shared.stopping = true;
-	nbd_server_stop(co, take(nbd->server));
+	struct export *server = take(nbd->server);
+
+	server->ops->stop(co, server);
 	wait_tasks(co, run);
 	clients_end(co, nbd);
 	lost_end(run);

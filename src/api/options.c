@@ -74,8 +74,7 @@ int options_size_parse(const char *text, uint64_t *out)
 
 /* ---- lists ---- */
 
-/* Cuts the first option off *rest, in place; ",," becomes ",". */
-static char *option_cut(char **rest)
+char *options_cut(char **rest)
 {
 	char *from = *rest, *to = *rest, *start = *rest;
 
@@ -94,11 +93,17 @@ static char *option_cut(char **rest)
 int options_each(const char *list, options_fn *fn, void *arg)
 {
 	AUTO_FREE char *copy = strdup(list);
-	char *rest = copy;
-	int ret = copy ? 0 : -ENOMEM;
+
+	return copy ? options_each_in_place(copy, fn, arg) : -ENOMEM;
+}
+
+int options_each_in_place(char *list, options_fn *fn, void *arg)
+{
+	char *rest = list;
+	int ret = 0;
 
 	while (ret == 0 && *rest != '\0') {
-		char *name = option_cut(&rest);
+		char *name = options_cut(&rest);
 		char *value = strchr(name, '=');
 
 		if (value)

@@ -20,6 +20,9 @@
  * result of fn ends it, and is returned; -ENOMEM. */
 typedef int options_fn(void *arg, const char *name, const char *value);
 int options_each(const char *list, options_fn *fn, void *arg) ATTR_MUST_USE;
+int options_each_in_place(char *list, options_fn *fn, void *arg) ATTR_MUST_USE; /* what fn is told stays there */
+/* Cuts the first option off *rest, in place. */
+char *options_cut(char **rest);
 
 /* "driver=qcow2,file.driver=file,file.filename=x"; *out is a new tree. */
 int options_parse(const char *text, json_t **out, struct err *err) ATTR_MUST_USE;

@@ -70,6 +70,11 @@ int cli_options_parse(const char *list, cli_option_fn *fn, void *arg)
 	return options_each(list, list_option, &(struct list_reader){fn, arg});
 }
 
+int cli_options_parse_in_place(char *list, cli_option_fn *fn, void *arg)
+{
+	return options_each_in_place(list, list_option, &(struct list_reader){fn, arg});
+}
+
 /* ---- options of several commands ---- */
 
 int cli_allow_add(struct cli_allow *allow, const char *command, const char *dir)

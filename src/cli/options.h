@@ -25,6 +25,7 @@ int cli_size_parse(const char *text, uint64_t *out) ATTR_MUST_USE;
  */
 typedef int cli_option_fn(void *arg, const char *name, const char *value);
 int cli_options_parse(const char *list, cli_option_fn *fn, void *arg) ATTR_MUST_USE;
+int cli_options_parse_in_place(char *list, cli_option_fn *fn, void *arg) ATTR_MUST_USE; /* what fn is told stays */
 
 /* What --allow and --output say. */
 #define CLI_ALLOWS 64

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * corral serve: an image as an NBD export, until a signal ends it. Everything that completed before is on disk when it
- * returns 0; a failure to get it there is told and is status 1.
+ * corral serve: images as exports, until a signal ends it. Everything that completed before is on disk when it returns 0;
+ * a failure to get it there is told and is status 1.
  */
 #include "cli/cli.h"
 
@@ -12,313 +12,299 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/image.h"
 #include "base/cleanup.h"
-#include "cli/background.h"
-#include "cli/secret.h"
-#include "export/export.h"
+#include "cli/serve.h"
 
 static const char help[] =
 	"Usage: corral serve [OPTIONS] --nbd ADDRESS FILE\n"
+	"       corral serve [OPTIONS] --nbd ADDRESS... --image NAME=FILE...\n"
 	"\n"
-	"Serves the image FILE as a network block device (NBD) until SIGTERM or SIGINT.\n"
+	"Serves disk images until SIGTERM, SIGINT or SIGHUP.\n"
 	"\n"
-	"  --nbd ADDRESS            listen at unix:PATH, HOST:PORT, [IPV6]:PORT, or :PORT (loopback only)\n"
-	"      --snapshot SNAPSHOT  the disk as it was in this snapshot of the image (ID or name); implies --read-only\n"
-	"  -r, --read-only          clients may only read; the image is opened read only\n"
-	"  -f, --format FORMAT      the image is qcow2 or raw; needed to write to a raw image\n"
-	"  -x, --export-name NAME   the name of the export (default: the empty name, which is always accepted)\n"
-	"  -D, --description TEXT   a description that clients can show\n"
-	"      --cache MODE         writeback (default), none, writethrough, directsync, or unsafe\n"
-	"      --discard MODE       unmap (default): a trim gives space back; ignore: it does nothing\n"
+	"What:\n"
+	"  FILE                         one image, under the name of --export-name\n"
+	"      --image NAME=FILE[,OPTION=VALUE...]\n"
+	"                               one of many; OPTION: format, read-only, snapshot, cache, discard, data-file,\n"
+	"                               description, key-secret, each as below, which it overrides\n"
+	"  -r, --read-only              clients may only read; the image is opened read only\n"
+	"  -f, --format FORMAT          the image is qcow2 or raw; needed to write to a raw image\n"
+	"      --snapshot SNAPSHOT      the disk as it was in this snapshot of the image (ID or name); implies --read-only\n"
+	"      --cache MODE             writeback (default), none, writethrough, directsync, or unsafe\n"
+	"      --discard MODE           unmap (default): a trim gives space back; ignore: it does nothing\n"
 	"      --data-file FILE         the image's external data file (default: the one that the image names)\n"
-	"      --aio ENGINE         uring, threads, or auto (default; or what CORRAL_AIO says)\n"
-	"      --allow DIR          backing and data files may also lie in DIR; may be given more than once\n"
-	"      --allow none         open no backing and no data file that a header names, not even one beside the image\n" CLI_KEY_SECRET_HELP
-	"      --fork               go into the background when ready\n"
-	"      --pid-file FILE      write the process id to FILE when ready, remove it at the end\n"
-	"  -h, --help               print this\n"
+	"      --allow DIR              backing and data files may also lie in DIR; may be given more than once\n"
+	"      --allow none             open no backing and no data file that a header names, not even one beside the image\n" CLI_KEY_SECRET_HELP
+	"  -x, --export-name NAME       the name of FILE (default: the empty name)\n"
+	"  -D, --description TEXT       a description that clients can show\n"
 	"\n"
-	"When clients can connect, one line is printed, ending with a URI for them.\n"
+	"Where to:\n"
+	"      --nbd ADDRESS[,OPTION=VALUE...]\n"
+	"                               the NBD protocol at unix:PATH, HOST:PORT, [IPV6]:PORT, :PORT (loopback only), or\n"
+	"                               systemd[:NAME], a socket that systemd passes; OPTION: image=NAME (only this one; may\n"
+	"                               be given more than once), connections=N (at once, default 100)\n"
+	"\n"
+	"How:\n"
+	"      --aio ENGINE             uring, threads, or auto (default; or what CORRAL_AIO says)\n"
+	"      --fork                   go into the background when ready\n"
+	"      --pid-file FILE          write the process id to FILE when ready, remove it at the end\n"
+	"      --log FILE               append messages to FILE instead of standard error\n"
+	"      --log-level LEVEL        error, warning, info (default) or debug; SIGUSR2 turns debug on and off\n"
+	"      --stats[=SECONDS]        log statistics at the end, and so often; SIGUSR1 logs them at once\n"
+	"      --slow-turn MS           log when the event loop is busy for longer at a time (default 100; 0: never)\n"
+	"  -h, --help                   print this\n"
+	"\n"
+	"When clients can connect, a line is printed for each export of each image, ending with a URI for them.\n"
 	"NBD has no passwords and this server no TLS: whoever reaches ADDRESS has the disk.\n"
 	"\n"
 	"Examples:\n"
 	"  corral serve --nbd unix:/run/vm1.sock vm1.qcow2\n"
+	"  corral serve --nbd unix:/run/vms.sock --image vm1=vm1.qcow2 --image vm2=vm2.qcow2,read-only\n"
 	"  corral serve -r -x backup --nbd :10809 vm1.qcow2 & nbdcopy nbd://localhost/backup backup.img\n";
-
-#define SERVE_ALLOWS 64 /* directories on the command line */
-
-struct serve {
-	struct image_open image;
-	struct nbd_options nbd;
-	struct cli_secrets secrets;
-	struct background background;
-	const char *allow[SERVE_ALLOWS + 1];
-	unsigned allows;
-	const char *aio, *pid_file;
-	bool fork_first;
-	struct err err; /* here, since a coroutine's stack is small */
-};
-
-static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
 /* ---- the command line ---- */
 
 enum {
-	OPT_NBD = 256,
-	OPT_CACHE,
-	OPT_DATA_FILE,
-	OPT_DISCARD,
+	OPT_IMAGE = 256,
 	OPT_AIO,
 	OPT_ALLOW,
 	OPT_FORK,
 	OPT_PID_FILE,
-	OPT_SNAPSHOT,
+	OPT_LOG,
+	OPT_LOG_LEVEL,
+	OPT_STATS,
+	OPT_SLOW_TURN,
 	OPT_OBJECT,
-	OPT_KEY_SECRET
+	OPT_KEY_SECRET,
+	OPT_OF_IMAGE, /* serve_image_option knows it by its name */
+	OPT_EXPORT,   /* serve_kind_find knows it by its name */
 };
 
 static const struct option long_options[] = {
-	{"nbd", required_argument, NULL, OPT_NBD},
-	{"snapshot", required_argument, NULL, OPT_SNAPSHOT},
+	{"nbd", required_argument, NULL, OPT_EXPORT},
+	{"image", required_argument, NULL, OPT_IMAGE},
 	{"read-only", no_argument, NULL, 'r'},
 	{"format", required_argument, NULL, 'f'},
 	{"export-name", required_argument, NULL, 'x'},
 	{"description", required_argument, NULL, 'D'},
-	{"cache", required_argument, NULL, OPT_CACHE},
-	{"data-file", required_argument, NULL, OPT_DATA_FILE},
-	{"discard", required_argument, NULL, OPT_DISCARD},
+	{"snapshot", required_argument, NULL, OPT_OF_IMAGE},
+	{"cache", required_argument, NULL, OPT_OF_IMAGE},
+	{"discard", required_argument, NULL, OPT_OF_IMAGE},
+	{"data-file", required_argument, NULL, OPT_OF_IMAGE},
 	{"aio", required_argument, NULL, OPT_AIO},
 	{"allow", required_argument, NULL, OPT_ALLOW},
 	{"fork", no_argument, NULL, OPT_FORK},
 	{"pid-file", required_argument, NULL, OPT_PID_FILE},
+	{"log", required_argument, NULL, OPT_LOG},
+	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+	{"stats", optional_argument, NULL, OPT_STATS},
+	{"slow-turn", required_argument, NULL, OPT_SLOW_TURN},
 	{"object", required_argument, NULL, OPT_OBJECT},
 	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
 
-static int usage(const char *text, const char *arg)
+/* A whole number of at most `most`. */
+static int parse_number(const char *option, const char *text, unsigned long most, uint64_t *out)
 {
-	fprintf(stderr, "corral: serve: %s%s%s%s\n", text, arg ? " '" : "", arg ? arg : "", arg ? "'" : "");
-	fprintf(stderr, "Try 'corral serve --help'.\n");
-	return -EINVAL;
-}
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
 
-static int parse_cache(struct serve *s, const char *name)
-{
-	if (image_cache_parse(name, &s->image.cache) < 0)
-		return usage("no cache mode of the name", name);
-	s->nbd.writethrough = image_cache_writethrough(s->image.cache);
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' || n > most)
+		return cli_usage("serve", "--%s takes a number up to %lu, not '%s'", option, most, text);
+	*out = n;
 	return 0;
 }
 
-static int parse_discard(struct serve *s, const char *mode)
+static int parse_stats(struct serve *s, const char *seconds)
 {
-	bool unmap = strcmp(mode, "unmap") == 0 || strcmp(mode, "on") == 0;
+	uint64_t n = 0;
+	int r = seconds ? parse_number("stats", seconds, 1000000, &n) : 0;
 
-	if (!unmap && strcmp(mode, "ignore") != 0 && strcmp(mode, "off") != 0)
-		return usage("--discard takes unmap or ignore, not", mode);
-	s->nbd.no_discard = s->image.qcow2.no_discard = !unmap;
+	s->stats_at_end = true;
+	s->stats_ns = n * 1000000000;
+	return r;
+}
+
+static int parse_slow_turn(struct serve *s, const char *ms)
+{
+	uint64_t n;
+	int r = parse_number("slow-turn", ms, 1000000, &n);
+
+	if (r == 0)
+		s->turns.limit_ns = n == 0 ? CO_NEVER : n * 1000000;
+	return r;
+}
+
+static int parse_log_level(struct serve *s, const char *name)
+{
+	if (log_level_parse(name, &s->quiet_level) < 0)
+		return cli_usage("serve", "--log-level is error, warning, info or debug, not '%s'", name);
 	return 0;
 }
 
-static int parse_allow(struct serve *s, const char *dir)
-{
-	if (strcmp(dir, "none") == 0)
-		s->image.allow_none = true;
-	else if (s->allows == SERVE_ALLOWS)
-		return usage("too many --allow, at", dir);
-	else
-		s->allow[s->allows++] = dir;
-	return 0;
-}
-
-static int parse_one(struct serve *s, int option, const char *culprit)
+static int parse_one(struct serve *s, int option, const char *name, const char *culprit)
 {
 	switch (option) {
-	case OPT_NBD: s->nbd.address = optarg; return 0;
-	case 'r': s->nbd.read_only = true; return 0;
-	case OPT_SNAPSHOT:
-		s->image.qcow2.snapshot = optarg;
-		s->nbd.read_only = true;
-		return 0;
-	case 'f': s->image.format = optarg; return 0;
-	case 'x': s->nbd.export_name = optarg; return 0;
-	case 'D': s->nbd.description = optarg; return 0;
-	case OPT_CACHE: return parse_cache(s, optarg);
-	case OPT_DATA_FILE: s->image.data_file = optarg; return 0;
-	case OPT_DISCARD: return parse_discard(s, optarg);
+	case OPT_EXPORT: return serve_export_add(s, serve_kind_find(name), optarg);
+	case OPT_IMAGE: return serve_image_add(s, optarg);
+	case OPT_OF_IMAGE: return serve_image_option(s, &s->defaults, name, optarg);
+	case 'r': s->defaults.disk.read_only = true; return 0;
+	case 'f': s->defaults.open.format = optarg; return 0;
+	case 'x': s->defaults.disk.name = optarg; return 0;
+	case 'D': s->defaults.disk.description = optarg; return 0;
 	case OPT_AIO: s->aio = optarg; return 0;
-	case OPT_ALLOW: return parse_allow(s, optarg);
+	case OPT_ALLOW: return cli_allow_add(&s->allow, "serve", optarg);
 	case OPT_FORK: s->fork_first = true; return 0;
 	case OPT_PID_FILE: s->pid_file = optarg; return 0;
+	case OPT_LOG: s->log_file = optarg; return 0;
+	case OPT_LOG_LEVEL: return parse_log_level(s, optarg);
+	case OPT_STATS: return parse_stats(s, optarg);
+	case OPT_SLOW_TURN: return parse_slow_turn(s, optarg);
 	case OPT_OBJECT: return cli_secret_add(&s->secrets, "serve", optarg);
 	case OPT_KEY_SECRET: return cli_secret_key(&s->secrets, "serve", optarg);
-	case ':': return usage("an argument is missing after", culprit);
-	default: return usage("unknown option", culprit);
+	case ':': return cli_usage("serve", "an argument is missing after '%s'", culprit);
+	default: return cli_usage("serve", "unknown option '%s'", culprit);
 	}
 }
 
 static int parse_finish(struct serve *s, int argc, char **argv)
 {
-	if (optind == argc)
-		return usage("which image?", NULL);
+	int r;
+
 	if (optind + 1 < argc)
-		return usage("one image at a time; superfluous:", argv[optind + 1]);
-	if (!s->nbd.address)
-		return usage("where to? --nbd ADDRESS is missing", NULL);
-	if (s->image.allow_none && s->allows > 0)
-		return usage("--allow none and another --allow contradict each other", NULL);
-	s->image.path = argv[optind];
-	s->image.write = !s->nbd.read_only;
-	s->image.allow = s->allow;
-	return cli_secret_use(&s->secrets, "serve", &s->image);
+		return cli_usage("serve", "one FILE at a time, superfluous: '%s'; see --image", argv[optind + 1]);
+	r = serve_images_finish(s, argv[optind]);
+	if (r == 0)
+		r = serve_exports_finish(s);
+	if (r == 0 && s->fork_first && s->systemd.n > 0)
+		r = cli_usage("serve", "--fork and sockets from systemd don't go together");
+	return r;
 }
 
 /* 0; 1: help was printed; or negative. */
 static int parse(struct serve *s, int argc, char **argv)
 {
-	int option;
+	int option, index = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":rf:x:D:h", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":rf:x:D:h", long_options, &index)) != -1) {
 		if (option == 'h') {
 			fputs(help, stdout);
 			return 1;
 		}
-		if (parse_one(s, option, argv[optind - 1]) < 0)
+		if (parse_one(s, option, long_options[index].name, argv[optind - 1]) < 0)
 			return -EINVAL;
 	}
 	return parse_finish(s, argc, argv);
 }
 
-/* ---- the line that says where ---- */
-
-static void uri_escape(FILE *out, const char *text, const char *also)
-{
-	for (; *text; text++) {
-		bool plain = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') ||
-			(*text >= '0' && *text <= '9') || strchr(also, *text);
-
-		fprintf(out, plain ? "%c" : "%%%02X", (unsigned char)*text);
-	}
-}
-
-/* As doc/uri.md of the NetworkBlockDevice project says. */
-static void uri_print(FILE *out, const char *address, const char *name)
-{
-	bool local = strncmp(address, "unix:", 5) == 0;
-
-	if (local)
-		fputs("nbd+unix:///", out);
-	else
-		fprintf(out, "nbd://%s%s/", address[0] == ':' ? "localhost" : "", address);
-	uri_escape(out, name ? name : "", "-._~/");
-	if (local) {
-		fputs("?socket=", out);
-		uri_escape(out, address + 5, "-._~/");
-	}
-}
-
-/* NULL: no memory. */
-static char *ready_line(const struct serve *s, const char *address)
-{
-	char *line = NULL;
-	size_t len;
-	FILE *out = open_memstream(&line, &len);
-
-	if (!out)
-		return NULL;
-	fprintf(out, "corral: serving %s at ", s->image.path);
-	uri_print(out, address, s->nbd.export_name);
-	if (fclose(out) == 0)
-		return line;
-	free(line);
-	return NULL;
-}
-
 /* ---- serving ---- */
 
-static int complain(const struct err *err)
-{
-	fprintf(stderr, "corral: %s\n", err->text);
-	return 1;
-}
+static int complain(const struct err *err) { return cli_complain("%s", err->text); }
 
-static int announce(struct serve *s, const struct nbd_server *server, struct err *err)
+static int announce(struct serve *s, struct err *err)
 {
-	AUTO_FREE char *line = ready_line(s, nbd_server_address(server));
+	AUTO_FREE char *text = serve_exports_text(s);
 
-	if (!line)
+	if (!text)
 		return err_set(err, -ENOMEM, "no memory");
-	return background_ready(&s->background, line, err);
+	int r = background_ready(&s->background, text, err);
+
+	if (r == 0)
+		systemd_notify("READY=1\nSTATUS=serving");
+	return r;
 }
 
-static int serve_node(struct co *co, struct serve *s, struct node *n, struct err *err)
+static int serve_exports(struct co *co, struct serve *s, struct err *err)
 {
-	struct nbd_server *server;
-	int r = nbd_server_start(co, n, &s->nbd, &server, err);
+	int r = serve_exports_start(co, s, err);
 
-	if (r < 0)
-		return r;
-	r = announce(s, server, err);
-	if (r == 0) {
-		r = io_signal_wait(co, end_signals, ARRAY_ENTRIES(end_signals));
-		if (r < 0)
-			err_set(err, r, "can't wait for signals: %s", strerror(-r));
-	}
-	nbd_server_stop(co, server);
+	if (r == 0)
+		r = announce(s, err);
+	if (r == 0)
+		r = serve_wait(co, s, err);
+	systemd_notify("STOPPING=1");
+	if (s->stats_at_end && r == 0)
+		serve_stats_log(s);
+	serve_exports_stop(co, s);
+	return r;
+}
+
+static int serve_watched(struct co *co, struct serve *s, struct err *err)
+{
+	struct co_group watchers;
+	int r = serve_watch_start(co, s, &watchers, err);
+
+	if (r == 0)
+		r = serve_exports(co, s, err);
+	serve_watch_end(s);
+	co_group_wait(co, &watchers);
 	return r;
 }
 
 static int serve(struct co *co, void *arg)
 {
 	struct serve *s = arg;
-	struct node *n;
+	int r = serve_images_open(co, s, &s->err);
 
-	if (image_open(co, &s->image, &n, &s->err) < 0)
-		return complain(&s->err);
 	cli_secrets_fini(&s->secrets);
-	int status = serve_node(co, s, n, &s->err) < 0 ? complain(&s->err) : 0;
-	int r = node_close(co, n);
+	if (r == 0)
+		r = serve_watched(co, s, &s->err);
 
-	if (r < 0) {
-		fprintf(stderr, "corral: %s: what was written may not be on disk: %s\n", s->image.path, strerror(-r));
-		status = 1;
-	}
-	return status;
+	int status = r < 0 ? complain(&s->err) : 0;
+
+	return serve_images_close(co, s) | status;
 }
 
 static int serve_begin(struct serve *s)
 {
-	struct err err = {0};
 	enum io_engine engine;
 	int r;
 
 	if (cli_engine(s->aio, &engine) < 0)
 		return 1;
-	if (background_begin(&s->background, s->fork_first, s->pid_file, &err) < 0)
-		return complain(&err);
-	r = io_signals_take(end_signals, ARRAY_ENTRIES(end_signals));
-	if (r < 0) {
-		fprintf(stderr, "corral: can't take the signals over: %s\n", strerror(-r));
-		return 1;
-	}
+	if (serve_log_open(&s->log, s->log_file, &s->err) < 0)
+		return complain(&s->err);
+	s->log.log.level = s->quiet_level;
+	if (background_begin(&s->background, s->fork_first, s->pid_file, &s->err) < 0)
+		return complain(&s->err);
+	r = serve_signals_take();
+	if (r < 0)
+		return cli_complain("can't take the signals over: %s", strerror(-r));
 	signal(SIGPIPE, SIG_IGN); /* nobody may be left to read the line */
 
 	int status = cli_in_coroutine(engine, serve, s);
 
 	background_end(&s->background);
+	serve_log_close(&s->log);
 	return status;
+}
+
+static int serve_command(struct serve *s, int argc, char **argv)
+{
+	int r;
+
+	s->defaults.disk.name = "";
+	s->quiet_level = LOG_LEVEL_INFO;
+	s->turns.limit_ns = UINT64_C(100) * 1000000;
+	if (systemd_begin(&s->systemd, &s->err) < 0)
+		return complain(&s->err);
+	r = parse(s, argc, argv);
+	return r == 0 ? serve_begin(s) : r < 0;
 }
 
 int cmd_serve(int argc, char **argv)
 {
-	struct serve s = {0};
-	int r = parse(&s, argc, argv);
-	int status = r == 0 ? serve_begin(&s) : r < 0;
+	struct serve *s = calloc(1, sizeof(*s));
+	int status = s ? serve_command(s, argc, argv) : cli_complain("no memory");
 
-	cli_secrets_fini(&s.secrets);
+	if (s) {
+		cli_secrets_fini(&s->secrets);
+		systemd_end(&s->systemd);
+		serve_exports_fini(s);
+		serve_images_fini(s);
+	}
+	free(s);
 	return status;
 }

@@ -72,6 +72,17 @@ size_t co_sched_stack_peak(const struct co_sched *sched);
 unsigned co_sched_alive(const struct co_sched *sched);
 uint64_t co_sched_now(const struct co_sched *sched); /* the host's clock */
 
+/*
+ * How long the loop was busy at a time, without looking for what else has come: everybody waits meanwhile. slow is told of
+ * each turn that took longer than limit_ns; it is called by the loop, outside every coroutine.
+ */
+struct co_turns {
+	uint64_t limit_ns; /* CO_NEVER: none is slow */
+	void (*slow)(struct co_turns *turns, uint64_t ns);
+	uint64_t turns, longest_ns;
+};
+void co_sched_watch(struct co_sched *sched, struct co_turns *turns); /* NULL: nobody watches, which costs nothing */
+
 struct co_sched *co_sched_of(struct co *co);
 struct co_host *co_host_of(struct co *co);
 const char *co_name(const struct co *co);

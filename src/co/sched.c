@@ -266,6 +266,27 @@ static void run_ready(struct co_sched *s)
 	}
 }
 
+void co_sched_watch(struct co_sched *s, struct co_turns *turns) { s->turns = turns; }
+
+static void turn_measure(struct co_turns *turns, uint64_t ns)
+{
+	turns->turns++;
+	turns->longest_ns = MAX(turns->longest_ns, ns);
+	if (ns > turns->limit_ns)
+		turns->slow(turns, ns);
+}
+
+static void turn(struct co_sched *s)
+{
+	struct co_turns *turns = s->turns;
+	uint64_t begun = turns ? co_sched_now(s) : 0;
+
+	run_ready(s);
+	fire_timers(s);
+	if (turns && turns == s->turns)
+		turn_measure(turns, co_sched_now(s) - begun);
+}
+
 void co_sched_run(struct co_sched *s)
 {
 	stack_t signals;
@@ -274,8 +295,7 @@ void co_sched_run(struct co_sched *s)
 	co_fiber_init_thread(&s->fiber);
 	co_overflow_enter(&s->pool, &signals);
 	while (s->alive) {
-		run_ready(s);
-		fire_timers(s);
+		turn(s);
 		if (s->alive)
 			s->host->ops->wait(s->host, ring_ready(s) ? 0 : co_timers_next(&s->timers));
 	}

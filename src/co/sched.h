@@ -32,6 +32,7 @@ struct co_sched {
 	unsigned ring_mask, head, tail;
 	unsigned alive;
 	struct co_host *host;
+	struct co_turns *turns; /* NULL: they aren't measured */
 	struct co_stack_pool pool;
 	struct co_timers timers;
 	struct co_fiber fiber;

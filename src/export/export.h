@@ -1,32 +1,68 @@
 /* SPDX-License-Identifier: MIT */
-/* Servers of a node. */
+/*
+ * Exports: ways for others to reach disks. A disk is a node with what its users are told of it; an export is a server
+ * that offers one disk or several. Each kind (a folder each) starts with a function and options of its own, and is from
+ * then on what `struct export_ops` says.
+ *
+ * Disks outlive their exports, and exports stop before their nodes close.
+ */
 #ifndef CORRAL_EXPORT_EXPORT_H
 #define CORRAL_EXPORT_EXPORT_H
 
 #include "base/err.h"
+#include "base/log.h"
+#include "export/stats.h"
 #include "io/io.h"
 #include "node/node.h"
+
+struct export_disk {
+	const char *name;        /* "" is the default one */
+	const char *description; /* NULL: none */
+	struct node *node;
+	bool read_only;
+	bool writethrough; /* every write is FUA */
+	bool no_discard;   /* a discard does nothing, written zeros keep their space */
+};
+
+/* Whether it may be changed through an export. */
+static inline bool export_disk_writable(const struct export_disk *d) { return !d->read_only && !d->node->read_only; }
+
+struct export
+{
+	const struct export_ops *ops;
+	struct export_stats stats;
+	struct log *log;
+};
+
+struct export_ops {
+	const char *kind; /* for messages: "NBD" */
+	/* Where clients find the disk: a URI, or what takes its place. On the heap; NULL: no memory. */
+	char *(*where)(const struct export *e, const struct export_disk *disk);
+	unsigned (*clients)(const struct export *e, const struct export_disk *disk); /* that have it open now */
+	/* The disk's node has another size now: whoever can be told is. */
+	void (*resized)(struct export *e, const struct export_disk *disk);
+	/* No new clients; requests that were received are answered, then every connection ends. Frees the export. */
+	void (*stop)(struct co *co, struct export *e);
+};
 
 /* ---- NBD (protocol: doc/proto.md of the NetworkBlockDevice project) ---- */
 
 struct nbd_options {
-	const char *address;     /* as io_listen takes it */
-	const char *export_name; /* "" is the default export; a client may always ask for "" too */
-	const char *description; /* NULL: none */
-	bool read_only;
-	bool writethrough;     /* every write is FUA */
-	bool no_discard;       /* a trim does nothing, written zeros keep their space */
+	const char *address; /* as io_listen takes it */
+	struct io_sock
+		*listener; /* instead of the address, or NULL; the server's own from the start on, whatever comes */
+	const struct export_disk *const *disks;
+	unsigned
+		disks_n; /* at least 1; their names differ. A client that asks for "" gets the one of this name, or the only one */
+	struct log *log;       /* may be NULL */
 	unsigned connections;  /* the most at once, further ones are closed; 0: 100 */
 	uint64_t handshake_ns; /* a client that isn't through with the handshake by then is closed; 0: 10 s */
 	uint64_t grace_ns;     /* how long a stop waits for clients to take their replies; 0: 5 s */
 };
 
-struct nbd_server;
-/* Listens when it returns. The node must outlive the server. */
-int nbd_server_start(struct co *co, struct node *n, const struct nbd_options *options, struct nbd_server **out,
-	struct err *err) ATTR_MUST_USE;
-const char *nbd_server_address(const struct nbd_server *s);
-/* No new clients; requests that were received are answered, then every connection ends. Frees the server. */
-void nbd_server_stop(struct co *co, struct nbd_server *s);
+/* Listens when it returns. */
+int nbd_export_start(struct co *co, const struct nbd_options *options, struct export **out, struct err *err)
+	ATTR_MUST_USE;
+const char *nbd_export_address(const struct export *e);
 
 #endif

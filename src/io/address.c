@@ -6,6 +6,7 @@
 #include "io/posix.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -161,6 +162,50 @@ int io_posix_accepted(const struct io_op *op, int fd)
 	name_peer(op->name, fd);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a unix socket refuses, which is fine */
 	return fd;
+}
+
+/* ---- listeners that somebody else made ---- */
+
+static int adopt_check(int fd, struct err *err)
+{
+	int type, accepts;
+	socklen_t len = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+		return err_set(err, -errno, "descriptor %d: %s", fd, strerror(errno));
+	if (type != SOCK_STREAM)
+		return err_set(err, -EINVAL, "descriptor %d: not a stream socket", fd);
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) < 0)
+		return err_set(err, -errno, "descriptor %d: %s", fd, strerror(errno));
+	return accepts ? 0 : err_set(err, -EINVAL, "descriptor %d: a socket, but it doesn't listen", fd);
+}
+
+/* A ring must find a socket that may wait, and the threads one that may not. */
+static int adopt_flags(int fd, bool nonblock)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -errno;
+	flags = nonblock ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+	return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+int io_posix_inherit(const struct io_op *op)
+{
+	int r = adopt_check(op->fd, op->err);
+
+	if (r == 0) {
+		r = adopt_flags(op->fd, op->flags & SOCK_NONBLOCK);
+		if (r < 0)
+			err_set(op->err, r, "descriptor %d: %s", op->fd, strerror(-r));
+	}
+	if (r < 0) {
+		close(op->fd);
+		return r;
+	}
+	name_local(op->name, op->fd);
+	return op->fd;
 }
 
 /* ---- listen ---- */

@@ -25,6 +25,7 @@ enum io_code {
 	IO_OP_LOCK,      /* fd, offset, flags: IO_LOCK_* */
 	IO_OP_LISTEN,    /* address, err -> descriptor, name filled */
 	IO_OP_CONNECT,   /* address, err -> descriptor, name filled */
+	IO_OP_INHERIT,   /* fd of a listener, err -> the same, name filled */
 	IO_OP_ACCEPT,    /* fd -> descriptor, name filled */
 	IO_OP_RECV,      /* fd, v, n -> bytes */
 	IO_OP_SEND,      /* fd, v, n -> bytes */

@@ -101,6 +101,8 @@ char *io_realpath(const char *path);
 /* address: "unix:PATH", "HOST:PORT", "[V6]:PORT" or ":PORT" (loopback). */
 int io_listen(struct co *co, const char *address, struct io_sock **out, struct err *err) ATTR_MUST_USE;
 int io_connect(struct co *co, const char *address, struct io_sock **out, struct err *err) ATTR_MUST_USE;
+/* A listening socket that somebody else made. It is taken over in any case; closing it removes no path. */
+int io_listener_adopt(struct co *co, int fd, struct io_sock **out, struct err *err) ATTR_MUST_USE;
 /* The address in the form above, with the port that the kernel chose where 0 was asked. Owned by the socket. */
 const char *io_sock_address(const struct io_sock *s);
 /* -ESHUTDOWN after io_sock_shutdown; else it waits for a client. */

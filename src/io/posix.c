@@ -306,6 +306,7 @@ int64_t io_posix_do(struct io_op *op)
 	case IO_OP_LOCK: return lock_do(op);
 	case IO_OP_LISTEN: return io_posix_listen(op);
 	case IO_OP_CONNECT: return io_posix_connect(op);
+	case IO_OP_INHERIT: return io_posix_inherit(op);
 	case IO_OP_ACCEPT: return accept_do(op);
 	case IO_OP_RECV: return recv_do(op);
 	case IO_OP_SEND: return result_of(sendmsg(op->fd, io_posix_message(op), MSG_DONTWAIT | MSG_NOSIGNAL));

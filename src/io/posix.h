@@ -25,9 +25,10 @@ int io_posix_fallocate_mode(unsigned flags);  /* of IO_FALLOC_* */
 bool io_posix_shutdown(int fd);               /* both directions; false: it is no socket */
 uint64_t io_posix_left(uint64_t deadline_ns); /* nanoseconds; 0 for one that has passed */
 
-/* address.c; flags of a listen: SOCK_NONBLOCK, as the backend wants it */
+/* address.c; flags of a listen and of an inherit: SOCK_NONBLOCK, as the backend wants it */
 int io_posix_listen(const struct io_op *op);
 int io_posix_connect(const struct io_op *op);
+int io_posix_inherit(const struct io_op *op);
 /* What is left to do to a socket that accept returned: its options and its name. Returns it. */
 int io_posix_accepted(const struct io_op *op, int fd);
 void io_posix_unlink(const struct io_name *name); /* of a listener: its path, if it is still the one that it made */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "io/posix.h"
 #include "io/share.h"
 
 #define ACCEPT_PAUSE_NS 50000000 /* after an accept that failed for want of descriptors or memory */
@@ -46,6 +47,24 @@ int io_listen(struct co *co, const char *address, struct io_sock **out, struct e
 int io_connect(struct co *co, const char *address, struct io_sock **out, struct err *err)
 {
 	return sock_open(co, IO_OP_CONNECT, address, out, err);
+}
+
+int io_listener_adopt(struct co *co, int fd, struct io_sock **out, struct err *err)
+{
+	AUTO_FREE struct io_sock *s = calloc(1, sizeof(*s));
+	int64_t r;
+
+	if (s == NULL) {
+		io_posix_close(fd);
+		return err_set(err, -ENOMEM, "no memory for a socket");
+	}
+	r = io_do(co, &(struct io_op){.code = IO_OP_INHERIT, .fd = fd, .name = &s->name, .err = err});
+	if (r < 0)
+		return (int)r;
+	s->io = io_of(co);
+	s->fd = (int)r;
+	*out = take(s);
+	return 0;
 }
 
 const char *io_sock_address(const struct io_sock *s) { return s->name.text; }

@@ -142,6 +142,10 @@ static void threads_submit(struct io *io, struct io_op *op)
 		if (!read_cached(t, op))
 			io_helpers_block(&t->helpers, op);
 		break;
+	case IO_OP_INHERIT:
+		op->flags = SOCK_NONBLOCK;
+		finish(t, op, io_posix_do(op));
+		break;
 	case IO_OP_LISTEN: op->flags = SOCK_NONBLOCK; /* fall through */
 	default: io_helpers_block(&t->helpers, op);
 	}

@@ -63,6 +63,7 @@ static enum route route_of(const struct io_op *op)
 		[IO_OP_LOCK] = ROUTE_INLINE,
 		[IO_OP_LISTEN] = ROUTE_HELPER,
 		[IO_OP_CONNECT] = ROUTE_HELPER,
+		[IO_OP_INHERIT] = ROUTE_INLINE,
 		[IO_OP_ACCEPT] = ROUTE_SOCKET,
 		[IO_OP_RECV] = ROUTE_SOCKET,
 		[IO_OP_SEND] = ROUTE_SOCKET,

@@ -75,6 +75,7 @@ static struct nbd_job *job_get(struct co *co, struct nbd_conn *c, const struct n
 
 	list_remove(&job->link);
 	job->req = *req;
+	job->begun_ns = co_now(co);
 	job->error = nbd_check_request(&c->terms, req);
 	job->hole = job->descriptors = 0;
 	return job;

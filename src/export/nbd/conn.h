@@ -22,10 +22,10 @@
 #define NBD_HEAD_BYTES 64 /* of a reply before its payload; the longest is a hole chunk and the head of a data chunk */
 
 struct nbd_server {
-	struct node *node;
+	struct export export; /* first */
 	struct io_sock *listener;
-	char *name, *description; /* description may be NULL */
-	bool read_only, writethrough, no_discard;
+	const struct export_disk **disks;
+	unsigned disks_n;
 	unsigned most_conns;
 	uint64_t handshake_ns, grace_ns;
 
@@ -41,6 +41,7 @@ struct nbd_job {
 	struct nbd_conn *conn;
 	struct nbd_request req;
 	enum nbd_error error;
+	uint64_t begun_ns;
 	struct nbd_buffer buffer; /* what is written, or the payload of the reply */
 	uint32_t hole;        /* READ: so many bytes of the range, from its start, are zeros; the rest is in buffer */
 	uint32_t descriptors; /* BLOCK_STATUS: how many are in buffer */
@@ -53,7 +54,8 @@ struct nbd_conn {
 	struct nbd_server *server;
 	struct io_sock *sock;
 	struct nbd_stream stream;
-	uint32_t client_flags; /* of the handshake */
+	const struct export_disk *disk; /* that the client has chosen; NULL before */
+	uint32_t client_flags;          /* of the handshake */
 	struct nbd_terms terms;
 	struct co_group group; /* every coroutine but the one that receives */
 

@@ -64,7 +64,7 @@ static int walk(struct co *co, struct nbd_job *job, struct status_walk *w)
 	uint32_t done = 0, len;
 
 	while (done < req->len && w->n < most && w->steps++ < STATUS_STEPS) {
-		int r = walk_step(co, job->conn->server->node, w, req->offset + done, req->len - done, &len);
+		int r = walk_step(co, job->conn->disk->node, w, req->offset + done, req->len - done, &len);
 
 		if (r < 0)
 			return r;

@@ -72,9 +72,16 @@ static int option_malformed(struct co *co, struct nbd_conn *c, const struct opti
 
 /* ---- the export ---- */
 
-static bool export_is(const struct nbd_server *s, struct nbd_string name)
+/* The disk of that name; the only one also answers to the empty name. NULL: there is none. */
+static const struct export_disk *disk_find(const struct nbd_server *s, struct nbd_string name)
 {
-	return name.len == 0 || (name.len == strlen(s->name) && memcmp(name.text, s->name, name.len) == 0);
+	for (unsigned i = 0; i < s->disks_n; i++) {
+		const char *its = s->disks[i]->name;
+
+		if (name.len == strlen(its) && memcmp(name.text, its, name.len) == 0)
+			return s->disks[i];
+	}
+	return name.len == 0 && s->disks_n == 1 ? s->disks[0] : NULL;
 }
 
 /*
@@ -90,15 +97,19 @@ static uint16_t export_flags(const struct nbd_conn *c)
 		flags |= NBD_FLAG_SEND_DF;
 	if (c->terms.read_only)
 		return flags | NBD_FLAG_READ_ONLY;
-	if (!c->server->no_discard)
+	if (!c->disk->no_discard)
 		flags |= NBD_FLAG_SEND_TRIM;
 	return flags | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
 }
 
-static void export_choose(struct nbd_conn *c)
+static bool disk_choose(struct nbd_conn *c, struct nbd_string name)
 {
-	c->terms.size = c->server->node->size;
-	c->terms.read_only = c->server->read_only;
+	c->disk = disk_find(c->server, name);
+	if (!c->disk)
+		return false;
+	c->terms.size = c->disk->node->size;
+	c->terms.read_only = !export_disk_writable(c->disk);
+	return true;
 }
 
 /* ---- options ---- */
@@ -109,9 +120,8 @@ static int opt_export_name(struct co *co, struct nbd_conn *c, const struct optio
 	struct nbd_string name;
 
 	/* "NBD_OPT_EXPORT_NAME": there is no way to say no but to hang up. */
-	if (!nbd_parse_name(o->data, o->len, &name) || !export_is(c->server, name))
+	if (!nbd_parse_name(o->data, o->len, &name) || !disk_choose(c, name))
 		return -ENOENT;
-	export_choose(c);
 
 	struct nbd_export_wire wire = {.size = be64_of(c->terms.size), .flags = be16_of(export_flags(c))};
 	int r = io_send(co, c->sock, IOV_BUF(&wire, no_zeroes ? NBD_EXPORT_SHORT_BYTES : sizeof(wire)));
@@ -126,17 +136,26 @@ static int opt_abort(struct co *co, struct nbd_conn *c, const struct option *o)
 	return r < 0 ? r : -ECONNABORTED;
 }
 
+static int list_disk(struct co *co, struct nbd_conn *c, const struct option *o, const struct export_disk *d)
+{
+	be32 len = be32_of(strlen(d->name));
+	const struct nbd_string entry[] = {
+		part_bytes(&len, sizeof(len)), part_text(d->name), part_text(d->description)};
+
+	return option_reply_parts(co, c, o, NBD_REP_SERVER, entry, ARRAY_ENTRIES(entry));
+}
+
 static int opt_list(struct co *co, struct nbd_conn *c, const struct option *o)
 {
-	be32 len = be32_of(strlen(c->server->name));
-	const struct nbd_string entry[] = {
-		part_bytes(&len, sizeof(len)), part_text(c->server->name), part_text(c->server->description)};
-
 	if (o->len > 0)
 		return option_malformed(co, c, o);
-	int r = option_reply_parts(co, c, o, NBD_REP_SERVER, entry, ARRAY_ENTRIES(entry));
+	for (unsigned i = 0; i < c->server->disks_n; i++) {
+		int r = list_disk(co, c, o, c->server->disks[i]);
 
-	return r < 0 ? r : option_ack(co, c, o);
+		if (r < 0)
+			return r;
+	}
+	return option_ack(co, c, o);
 }
 
 static int opt_starttls(struct co *co, struct nbd_conn *c, const struct option *o)
@@ -169,7 +188,7 @@ static int info_export(struct co *co, struct nbd_conn *c, const struct option *o
 /* Any alignment is served, for the node pads; but whole clusters are what it likes. */
 static int info_block_size(struct co *co, struct nbd_conn *c, const struct option *o)
 {
-	const struct node *n = c->server->node;
+	const struct node *n = c->disk->node;
 	uint32_t unit = MAX(n->cluster, n->align);
 	struct nbd_info_block_size_wire wire = {
 		.type = be16_of(NBD_INFO_BLOCK_SIZE),
@@ -186,9 +205,9 @@ static int info_all(struct co *co, struct nbd_conn *c, const struct option *o, c
 	int r = info_export(co, c, o);
 
 	if (r == 0 && q->wants_name)
-		r = info_string(co, c, o, NBD_INFO_NAME, c->server->name);
-	if (r == 0 && q->wants_description && c->server->description)
-		r = info_string(co, c, o, NBD_INFO_DESCRIPTION, c->server->description);
+		r = info_string(co, c, o, NBD_INFO_NAME, c->disk->name);
+	if (r == 0 && q->wants_description && c->disk->description)
+		r = info_string(co, c, o, NBD_INFO_DESCRIPTION, c->disk->description);
 	if (r == 0 && q->wants_block_size)
 		r = info_block_size(co, c, o);
 	return r == 0 ? option_ack(co, c, o) : r;
@@ -200,9 +219,8 @@ static int opt_info(struct co *co, struct nbd_conn *c, const struct option *o)
 
 	if (!nbd_parse_info(o->data, o->len, &q))
 		return option_malformed(co, c, o);
-	if (!export_is(c->server, q.name))
+	if (!disk_choose(c, q.name))
 		return option_refuse(co, c, o, NBD_REP_ERR_UNKNOWN, "no export of that name");
-	export_choose(c);
 
 	int r = info_all(co, c, o, &q);
 
@@ -236,7 +254,7 @@ static int opt_meta_context(struct co *co, struct nbd_conn *c, const struct opti
 		return option_malformed(co, c, o);
 	if (!c->terms.structured)
 		return option_refuse(co, c, o, NBD_REP_ERR_INVALID, "structured replies must be negotiated first");
-	if (!export_is(c->server, q.name))
+	if (!disk_find(c->server, q.name))
 		return option_refuse(co, c, o, NBD_REP_ERR_UNKNOWN, "no export of that name");
 
 	bool found = q.allocation || (!set && (q.base_all || q.queries == 0));

@@ -10,13 +10,13 @@
 #define NBD_CACHE_PIECE (UINT64_C(1) << 20)
 #define NBD_HOLE_PROBE (64u << 10) /* reads from this length on are worth the question whether they begin with a hole */
 
-static struct node *job_node(const struct nbd_job *job) { return job->conn->server->node; }
+static struct node *job_node(const struct nbd_job *job) { return job->conn->disk->node; }
 
 static bool job_durable(const struct nbd_job *job)
 {
 	bool asked = (job->req.flags & NBD_CMD_FLAG_FUA) && (!MUTANT(64) || job->req.type == NBD_CMD_WRITE);
 
-	return asked || job->conn->server->writethrough;
+	return asked || job->conn->disk->writethrough;
 }
 
 /*
@@ -73,7 +73,7 @@ static enum nbd_error run_flush(struct co *co, struct nbd_job *job)
 /* A trim is a hint: where the node can't take it, it is done. */
 static enum nbd_error run_trim(struct co *co, struct nbd_job *job)
 {
-	if (job->conn->server->no_discard || job->req.len == 0)
+	if (job->conn->disk->no_discard || job->req.len == 0)
 		return NBD_SUCCESS;
 	int r = node_discard(co, job_node(job), job->req.offset, job->req.len);
 
@@ -86,7 +86,7 @@ static enum nbd_error run_trim(struct co *co, struct nbd_job *job)
 
 static enum nbd_error run_write_zeroes(struct co *co, struct nbd_job *job)
 {
-	bool keep = (job->req.flags & NBD_CMD_FLAG_NO_HOLE) || job->conn->server->no_discard;
+	bool keep = (job->req.flags & NBD_CMD_FLAG_NO_HOLE) || job->conn->disk->no_discard;
 	bool fast = job->req.flags & NBD_CMD_FLAG_FAST_ZERO;
 	unsigned flags =
 		(job_durable(job) ? NODE_FUA : 0) | (keep ? 0 : NODE_MAY_UNMAP) | (fast ? NODE_NO_FALLBACK : 0);
@@ -122,6 +122,24 @@ static enum nbd_error (*const run[])(struct co *co, struct nbd_job *job) = {
 	[NBD_CMD_BLOCK_STATUS] = nbd_block_status,
 };
 
+static void job_count(struct co *co, const struct nbd_job *job)
+{
+	static const enum export_op ops[] = {
+		[NBD_CMD_READ] = EXPORT_READ,
+		[NBD_CMD_WRITE] = EXPORT_WRITE,
+		[NBD_CMD_DISC] = EXPORT_OTHER,
+		[NBD_CMD_FLUSH] = EXPORT_FLUSH,
+		[NBD_CMD_TRIM] = EXPORT_DISCARD,
+		[NBD_CMD_CACHE] = EXPORT_OTHER,
+		[NBD_CMD_WRITE_ZEROES] = EXPORT_ZERO,
+		[NBD_CMD_BLOCK_STATUS] = EXPORT_OTHER,
+	};
+	unsigned type = job->req.type;
+
+	export_stats_add(&job->conn->server->export.stats, type < ARRAY_ENTRIES(ops) ? ops[type] : EXPORT_OTHER,
+		job->req.len, co_now(co) - job->begun_ns, job->error == NBD_SUCCESS);
+}
+
 static bool replies_too_early(const struct nbd_job *job)
 {
 	return (MUTANT(61) && job->req.type == NBD_CMD_FLUSH) ||
@@ -151,5 +169,6 @@ void nbd_request_run(struct co *co, struct nbd_job *job)
 	/* What was written isn't needed any more, and the next write may be waiting for the space. */
 	if (job->req.type == NBD_CMD_WRITE || job->req.type == NBD_CMD_CACHE || job->error != NBD_SUCCESS)
 		nbd_pool_put(&job->conn->pool, &job->buffer);
+	job_count(co, job);
 	nbd_reply(co, job);
 }

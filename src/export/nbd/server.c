@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The server: listening, accepting up to a limit, stopping; see export.h and conn.h. */
 #include "export/nbd/conn.h"
+#include "export/nbd/uri.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -40,6 +41,17 @@ static void conn_entry(struct co *co, void *arg)
 	server_ended_one(s);
 }
 
+static void client_refuse(struct co *co, struct nbd_server *s, struct io_sock *sock)
+{
+	if (!s->stopping) {
+		s->export.stats.refused++;
+		log_line(s->export.log, LOG_LEVEL_WARNING, "%s: a client is turned away: %s (%u clients, at most %u)",
+			io_sock_address(s->listener), s->n_conns < s->most_conns ? "no memory" : "too many at once",
+			s->n_conns, s->most_conns);
+	}
+	io_sock_close(co, sock);
+}
+
 static void client_welcome(struct co *co, struct nbd_server *s, struct io_sock *sock)
 {
 	struct nbd_conn *c = NULL;
@@ -47,13 +59,18 @@ static void client_welcome(struct co *co, struct nbd_server *s, struct io_sock *
 	if (!s->stopping && s->n_conns < s->most_conns)
 		c = nbd_conn_new(s, sock);
 	if (!c) {
-		io_sock_close(co, sock);
+		client_refuse(co, s, sock);
 		return;
 	}
-	if (server_spawn(co, s, "nbd-connection", conn_entry, c) < 0)
+	if (server_spawn(co, s, "nbd-connection", conn_entry, c) < 0) {
+		log_line(s->export.log, LOG_LEVEL_WARNING, "%s: a client is turned away: too many coroutines",
+			io_sock_address(s->listener));
+		s->export.stats.refused++;
 		nbd_conn_free(co, c);
-	else
-		s->n_conns++;
+		return;
+	}
+	s->n_conns++;
+	s->export.stats.clients++;
 }
 
 static void accept_entry(struct co *co, void *arg)
@@ -72,73 +89,121 @@ static void accept_entry(struct co *co, void *arg)
 	server_ended_one(s);
 }
 
+/* ---- what every export can do ---- */
+
+static struct nbd_server *server_of(const struct export *e) { return container_of(e, struct nbd_server, export); }
+
+static char *server_where(const struct export *e, const struct export_disk *disk)
+{
+	return nbd_uri(io_sock_address(server_of(e)->listener), disk->name);
+}
+
+static unsigned server_clients(const struct export *e, const struct export_disk *disk)
+{
+	unsigned n = 0;
+
+	list_for_each(it, &server_of(e)->conns)
+		n += list_entry(it, struct nbd_conn, link)->disk == disk;
+	return n;
+}
+
+/* The protocol has no message for it: who connects from now on learns the new size. */
+static void server_resized(struct export *e, const struct export_disk *disk)
+{
+	(void)e;
+	(void)disk;
+}
+
+static void server_stop(struct co *co, struct export *e);
+
+static const struct export_ops server_ops = {
+	.kind = "NBD",
+	.where = server_where,
+	.clients = server_clients,
+	.resized = server_resized,
+	.stop = server_stop,
+};
+
+const char *nbd_export_address(const struct export *e) { return io_sock_address(server_of(e)->listener); }
+
 /* ---- start ---- */
 
 static void server_free(struct nbd_server *s)
 {
-	free(s->name);
-	free(s->description);
+	free(s->disks);
 	free(s);
 }
 
-static struct nbd_server *server_new(struct node *n, const struct nbd_options *o)
+static struct nbd_server *server_new(const struct nbd_options *o)
 {
 	struct nbd_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
-	s->node = n;
-	s->read_only = o->read_only || n->read_only;
-	s->writethrough = o->writethrough;
-	s->no_discard = o->no_discard;
+	s->disks = calloc(o->disks_n, sizeof(struct export_disk *));
+	if (!s->disks) {
+		free(s);
+		return NULL;
+	}
+	memcpy(s->disks, o->disks, o->disks_n * sizeof(struct export_disk *));
+	s->disks_n = o->disks_n;
+	s->export = (struct export){.ops = &server_ops, .log = o->log};
 	s->most_conns = o->connections ? o->connections : NBD_CONNECTIONS;
 	s->handshake_ns = o->handshake_ns ? o->handshake_ns : NBD_HANDSHAKE_NS;
 	s->grace_ns = o->grace_ns ? o->grace_ns : NBD_GRACE_NS;
-	s->name = strdup(o->export_name ? o->export_name : "");
-	s->description = o->description ? strdup(o->description) : NULL;
 	list_init(&s->conns);
 	co_queue_init(&s->ended);
-	if (s->name && (s->description || !o->description))
-		return s;
-	server_free(s);
-	return NULL;
+	return s;
 }
 
-static int options_check(const struct nbd_options *o, struct err *err)
+static int disk_check(const struct export_disk *d, struct err *err)
 {
-	if (o->export_name && strlen(o->export_name) > NBD_STRING_BYTES)
+	if (strlen(d->name) > NBD_STRING_BYTES)
 		return err_set(err, -ENAMETOOLONG, "the export's name is longer than %d bytes", NBD_STRING_BYTES);
-	if (o->description && strlen(o->description) > NBD_STRING_BYTES)
+	if (d->description && strlen(d->description) > NBD_STRING_BYTES)
 		return err_set(
 			err, -ENAMETOOLONG, "the export's description is longer than %d bytes", NBD_STRING_BYTES);
 	return 0;
 }
 
-int nbd_server_start(
-	struct co *co, struct node *n, const struct nbd_options *options, struct nbd_server **out, struct err *err)
+static int server_listen(struct co *co, struct nbd_server *s, const struct nbd_options *o, struct err *err)
 {
-	int r = options_check(options, err);
+	int r;
 
-	if (r < 0)
-		return r;
-	struct nbd_server *s = server_new(n, options);
-
-	if (!s)
-		return err_set(err, -ENOMEM, "no memory for the server");
-	r = io_listen(co, options->address, &s->listener, err);
-	if (r == 0 && server_spawn(co, s, "nbd-accept", accept_entry, s) < 0) {
-		io_sock_close(co, s->listener);
-		r = err_set(err, -EAGAIN, "too many coroutines for one more server");
+	for (unsigned i = 0; i < s->disks_n; i++) {
+		r = disk_check(s->disks[i], err);
+		if (r < 0)
+			return r;
 	}
-	if (r < 0) {
-		server_free(s);
-		return r;
+	if (!s->listener) {
+		r = io_listen(co, o->address, &s->listener, err);
+		if (r < 0)
+			return r;
 	}
-	*out = s;
+	if (server_spawn(co, s, "nbd-accept", accept_entry, s) < 0)
+		return err_set(err, -EAGAIN, "too many coroutines for one more server");
 	return 0;
 }
 
-const char *nbd_server_address(const struct nbd_server *s) { return io_sock_address(s->listener); }
+int nbd_export_start(struct co *co, const struct nbd_options *options, struct export **out, struct err *err)
+{
+	struct nbd_server *s = server_new(options);
+
+	if (!s) {
+		io_sock_close(co, options->listener);
+		return err_set(err, -ENOMEM, "no memory for the server");
+	}
+	s->listener = options->listener;
+	int r = server_listen(co, s, options, err);
+
+	if (r < 0) {
+		io_sock_close(co, s->listener);
+		server_free(s);
+		return r;
+	}
+	*out = &s->export;
+	return 0;
+}
 
 /* ---- stop ---- */
 
@@ -157,8 +222,10 @@ static void server_each(struct nbd_server *s, void (*fn)(struct nbd_conn *c))
 		fn(list_entry(it, struct nbd_conn, link));
 }
 
-void nbd_server_stop(struct co *co, struct nbd_server *s)
+static void server_stop(struct co *co, struct export *e)
 {
+	struct nbd_server *s = server_of(e);
+
 	s->stopping = true;
 	io_sock_shutdown(s->listener);
 	server_each(s, nbd_conn_stop);

@@ -410,6 +410,51 @@ static void test_two_schedulers(void **state)
 	world_fini(&w);
 }
 
+/* ---- how long the loop was busy ---- */
+
+struct watch {
+	struct co_turns turns;
+	uint64_t slow[4];
+	unsigned n;
+};
+
+static void note_slow(struct co_turns *turns, uint64_t ns)
+{
+	struct watch *watch = container_of(turns, struct watch, turns);
+
+	assert_true(watch->n < ARRAY_ENTRIES(watch->slow));
+	watch->slow[watch->n++] = ns;
+}
+
+/* The clock stands still unless a coroutine turns it, which is how long that one took. */
+static void compute(struct co *co, void *arg)
+{
+	static const uint64_t took[] = {5, 100, 20, 101, 300};
+
+	co_sched_watch(co_sched_of(co), arg);
+	for (unsigned i = 0; i < ARRAY_ENTRIES(took); i++) {
+		co_yield(co);
+		world_of(co_host_of(co))->now += took[i];
+	}
+	co_sleep(co, 5000); /* waiting isn't being busy */
+}
+
+static void test_slow_turns(void **state)
+{
+	struct watch watch = {.turns = {.limit_ns = 100, .slow = note_slow}};
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	assert_int_equal(co_main(w.sched, "main", compute, &watch), 0);
+	assert_int_equal(watch.n, 2);
+	assert_int_equal(watch.slow[0], 101);
+	assert_int_equal(watch.slow[1], 300);
+	assert_int_equal(watch.turns.longest_ns, 300);
+	assert_in_range(watch.turns.turns, 5, 8);
+	world_fini(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -429,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_it_knows_itself),
 		cmocka_unit_test(test_stack_peak),
 		cmocka_unit_test(test_two_schedulers),
+		cmocka_unit_test(test_slow_turns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

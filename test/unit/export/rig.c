@@ -26,6 +26,11 @@ void rig_run(void **state)
 
 void rig_start(struct co *co, struct rig *rig, struct nbd_options options)
 {
+	rig_start_disk(co, rig, options, (struct export_disk){0});
+}
+
+void rig_start_disk(struct co *co, struct rig *rig, struct nbd_options options, struct export_disk disk)
+{
 	char address[64];
 	struct err err = {0};
 
@@ -34,7 +39,14 @@ void rig_start(struct co *co, struct rig *rig, struct nbd_options options)
 		options.address = address;
 	rig->mem = mem_new(co, DISK_BYTES);
 	CHECK(rig->mem != NULL);
-	if (nbd_server_start(co, &rig->mem->node, &options, &rig->server, &err) != 0) {
+	rig->disk = disk;
+	rig->disk.node = &rig->mem->node;
+	if (!disk.name)
+		rig->disk.name = "";
+	rig->disks[0] = &rig->disk;
+	options.disks = rig->disks;
+	options.disks_n = 1;
+	if (nbd_export_start(co, &options, &rig->server, &err) != 0) {
 		fprintf(stderr, "%s\n", err.text);
 		abort();
 	}
@@ -42,7 +54,7 @@ void rig_start(struct co *co, struct rig *rig, struct nbd_options options)
 
 void rig_stop(struct co *co, struct rig *rig)
 {
-	nbd_server_stop(co, rig->server);
+	rig->server->ops->stop(co, rig->server);
 	CHECK_INT(node_close(co, &rig->mem->node), 0);
 }
 
@@ -53,7 +65,7 @@ void client_connect(struct co *co, struct rig *rig, struct client *c)
 	struct err err = {0};
 
 	*c = (struct client){.next_cookie = 0x1122334455667788};
-	if (io_connect(co, nbd_server_address(rig->server), &c->sock, &err) != 0) {
+	if (io_connect(co, nbd_export_address(rig->server), &c->sock, &err) != 0) {
 		fprintf(stderr, "%s\n", err.text);
 		abort();
 	}

@@ -27,11 +27,14 @@
 
 struct rig {
 	struct mem *mem;
-	struct nbd_server *server;
+	struct export_disk disk;
+	const struct export_disk *disks[1];
+	struct export *server;
 };
 
-/* The server as the test wants it; what is NULL or 0 is filled in. */
+/* The server and its disk as the test wants them; what is NULL or 0 is filled in. */
 void rig_start(struct co *co, struct rig *rig, struct nbd_options options);
+void rig_start_disk(struct co *co, struct rig *rig, struct nbd_options options, struct export_disk disk);
 void rig_stop(struct co *co, struct rig *rig);
 
 typedef void test_body(struct co *co);

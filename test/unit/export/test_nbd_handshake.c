@@ -2,11 +2,11 @@
 /* The NBD handshake, option by option, as it should be and as it shouldn't. */
 #include "rig.h"
 
-static const struct nbd_options named = {.export_name = "disk", .description = "the disk"};
+static const struct export_disk named = {.name = "disk", .description = "the disk"};
 
 static void begin(struct co *co, struct rig *rig, struct client *c)
 {
-	rig_start(co, rig, named);
+	rig_start_disk(co, rig, (struct nbd_options){0}, named);
 	client_connect(co, rig, c);
 	client_greet(co, c, CLIENT_FLAGS);
 }
@@ -36,7 +36,7 @@ static void unknown_client_flags_end_it(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, named);
+	rig_start_disk(co, &rig, (struct nbd_options){0}, named);
 	client_connect(co, &rig, &c);
 	client_greet(co, &c, CLIENT_FLAGS | 4);
 	client_expect_end(co, &c);
@@ -60,7 +60,7 @@ static void export_name_with_zeroes(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, named);
+	rig_start_disk(co, &rig, (struct nbd_options){0}, named);
 	client_connect(co, &rig, &c);
 	client_greet(co, &c, NBD_FLAG_FIXED_NEWSTYLE);
 	client_option(co, &c, NBD_OPT_EXPORT_NAME, "disk", 4);
@@ -95,7 +95,7 @@ static void export_name_that_is_not_there_ends_it(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, named);
+	rig_start_disk(co, &rig, (struct nbd_options){0}, named);
 	for (size_t i = 0; i < ARRAY_ENTRIES(wrong); i++) {
 		client_connect(co, &rig, &c);
 		client_greet(co, &c, CLIENT_FLAGS);
@@ -259,17 +259,17 @@ static void flags_say_what_is_there(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, named);
+	rig_start_disk(co, &rig, (struct nbd_options){0}, named);
 	CHECK_INT(client_start(co, &rig, &c, MODE_SIMPLE), writing | NBD_FLAG_SEND_TRIM);
 	client_close(co, &c);
 	CHECK_INT(client_start(co, &rig, &c, MODE_STRUCTURED), writing | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_DF);
 	end(co, &rig, &c);
 
-	rig_start(co, &rig, (struct nbd_options){.read_only = true});
+	rig_start_disk(co, &rig, (struct nbd_options){0}, (struct export_disk){.read_only = true});
 	CHECK_INT(client_start(co, &rig, &c, MODE_SIMPLE), always | NBD_FLAG_READ_ONLY);
 	end(co, &rig, &c);
 
-	rig_start(co, &rig, (struct nbd_options){.no_discard = true});
+	rig_start_disk(co, &rig, (struct nbd_options){0}, (struct export_disk){.no_discard = true});
 	CHECK_INT(client_start(co, &rig, &c, MODE_SIMPLE), writing);
 	end(co, &rig, &c);
 }
@@ -334,7 +334,7 @@ static void random_bytes_do_no_harm(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, named);
+	rig_start_disk(co, &rig, (struct nbd_options){0}, named);
 	for (unsigned round = 0; round < 200; round++) {
 		struct nbd_option_wire wire = {
 			.magic = be64_of(NBD_OPTION_MAGIC),

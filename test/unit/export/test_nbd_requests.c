@@ -203,7 +203,7 @@ static void read_only_is_enforced(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, (struct nbd_options){.read_only = true});
+	rig_start_disk(co, &rig, (struct nbd_options){0}, (struct export_disk){.read_only = true});
 	client_start(co, &rig, &c, MODE_SIMPLE);
 	CHECK_INT(client_do_write(co, &c, 0, 0, data, sizeof(data)), NBD_EPERM);
 	CHECK_INT(client_do_write(co, &c, 0, DISK_BYTES, data, 10), NBD_EPERM);
@@ -249,7 +249,7 @@ static void without_discard_nothing_is_given_back(struct co *co)
 	struct rig rig;
 	struct client c;
 
-	rig_start(co, &rig, (struct nbd_options){.no_discard = true});
+	rig_start_disk(co, &rig, (struct nbd_options){0}, (struct export_disk){.no_discard = true});
 	client_start(co, &rig, &c, MODE_SIMPLE);
 	CHECK_INT(client_do(co, &c, NBD_CMD_TRIM, 0, 0, 4096), 0);
 	CHECK_INT(rig.mem->discards, 0);
@@ -276,7 +276,7 @@ static void fua_reaches_the_node(struct co *co)
 	expect_bytes(co, &c, data, sizeof(data));
 	end(co, &rig, &c);
 
-	rig_start(co, &rig, (struct nbd_options){.writethrough = true});
+	rig_start_disk(co, &rig, (struct nbd_options){0}, (struct export_disk){.writethrough = true});
 	client_start(co, &rig, &c, MODE_SIMPLE);
 	CHECK_INT(client_do_write(co, &c, 0, 0, data, sizeof(data)), 0);
 	CHECK_INT(rig.mem->fua_writes, 1);
@@ -302,7 +302,7 @@ static void errors_are_told(struct co *co)
 	CHECK_INT(client_do(co, &c, NBD_CMD_READ, 0, 0, 4096), 0);
 	expect_bytes(co, &c, data, sizeof(data));
 	client_close(co, &c);
-	nbd_server_stop(co, rig.server);
+	rig.server->ops->stop(co, rig.server);
 	CHECK_INT(node_close(co, &rig.mem->node), -EIO);
 }
 

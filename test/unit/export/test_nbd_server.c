@@ -252,14 +252,15 @@ static void over_tcp(struct co *co)
 
 static void address_in_use_is_explained(struct co *co)
 {
-	struct nbd_server *second;
+	struct export *second;
 	struct err err = {0};
 	struct rig rig;
 
 	rig_start(co, &rig, (struct nbd_options){0});
-	struct nbd_options again = {.address = nbd_server_address(rig.server)};
+	struct nbd_options again = {
+		.address = nbd_export_address(rig.server), .disks = rig.disks, .disks_n = ARRAY_ENTRIES(rig.disks)};
 
-	CHECK(nbd_server_start(co, &rig.mem->node, &again, &second, &err) < 0);
+	CHECK(nbd_export_start(co, &again, &second, &err) < 0);
 	CHECK(strlen(err.text) > 0);
 	rig_stop(co, &rig);
 }
@@ -275,7 +276,7 @@ static void stop_entry(struct co *co, void *arg)
 {
 	struct stopping *s = arg;
 
-	nbd_server_stop(co, s->rig->server);
+	s->rig->server->ops->stop(co, s->rig->server);
 	s->done = true;
 }
 
@@ -326,7 +327,7 @@ static void stop_does_not_wait_for_ever(struct co *co)
 
 	uint64_t start = co_now(co);
 
-	nbd_server_stop(co, rig.server);
+	rig.server->ops->stop(co, rig.server);
 	CHECK(co_now(co) - start >= 300 * MS);
 	CHECK(co_now(co) - start < 3000 * MS);
 	CHECK_INT(rig.mem->writes, 0);
@@ -363,7 +364,7 @@ static void stop_under_load(struct co *co)
 
 	uint64_t start = co_now(co);
 
-	nbd_server_stop(co, rig.server);
+	rig.server->ops->stop(co, rig.server);
 	CHECK(co_now(co) - start < 2000 * MS);
 	co_group_wait(co, &group);
 	for (unsigned i = 0; i < 4; i++)

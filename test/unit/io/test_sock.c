@@ -3,6 +3,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -334,6 +335,41 @@ TEST(addresses)
 TEST(paths)
 TEST(descriptors)
 
+/* ---- listeners that somebody else made ---- */
+
+static void body_adopt_listener(struct co *co, void *arg ATTR_UNUSED)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX, .sun_path = "adopted.sock"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), pipes[2];
+	struct io_sock *listener, *client, *server, *none;
+	struct err err = {0};
+	char buf[4];
+
+	unlink(sa.sun_path);
+	CHECK_INT(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	CHECK_INT(io_listener_adopt(co, dup(fd), &none, &err), -EINVAL);
+	CHECK(strstr(err.text, "doesn't listen") != NULL);
+	CHECK_INT(listen(fd, 5), 0);
+	CHECK_INT(fcntl(fd, F_SETFL, O_NONBLOCK), 0); /* as a manager or another engine may have left it */
+	CHECK_INT(io_listener_adopt(co, fd, &listener, &err), 0);
+	CHECK(strcmp(io_sock_address(listener), "unix:adopted.sock") == 0);
+	CHECK_INT(io_connect(co, "unix:adopted.sock", &client, &err), 0);
+	CHECK_INT(io_accept(co, listener, &server), 0);
+	CHECK_INT(io_send(co, client, IOV_BUF("abc", 4)), 0);
+	CHECK_INT(io_recv(co, server, buf, 4), 4);
+	io_sock_close(co, client);
+	io_sock_close(co, server);
+	io_sock_close(co, listener);
+	CHECK_INT(access(sa.sun_path, F_OK), 0);
+
+	CHECK_INT(pipe(pipes), 0);
+	CHECK_INT(io_listener_adopt(co, pipes[0], &none, &err), -ENOTSOCK);
+	CHECK(fcntl(pipes[0], F_GETFD) < 0); /* taken over, and closed */
+	close(pipes[1]);
+}
+
+TEST(adopt_listener)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +382,7 @@ int main(void)
 		RUN(addresses),
 		RUN(paths),
 		RUN(descriptors),
+		RUN(adopt_listener),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
