@@ -72,6 +72,9 @@ int qcow2_records_load(struct co *co, struct node *file, const struct qcow2_head
 uint64_t qcow2_record_bytes(const struct qcow2_snapshot_info *info);
 /* Appends one, as QEMU 7.2 writes it. -EFBIG, -ENAMETOOLONG. */
 int qcow2_records_add(struct qcow2_records *r, const struct qcow2_snapshot *s, struct err *err) ATTR_MUST_USE;
+/* Gives each record the fields that version 3 wants and it lacks: the size of the VM state, 64 bits wide, and that of the
+ * disk. *changed: one lacked some. */
+int qcow2_records_complete(struct qcow2_records *r, uint64_t disk_bytes, bool *changed) ATTR_MUST_USE;
 void qcow2_records_remove(struct qcow2_records *r, uint64_t from, uint64_t to);
 
 struct qcow2_disk_bitmap { /* an entry of the bitmap directory */

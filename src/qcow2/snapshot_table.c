@@ -15,6 +15,7 @@
 #include "qcow2/snapshot.h"
 
 #define MAX_NAME 255 /* QEMU's own limit */
+#define LEAST_EXTRA 16u
 
 struct disk_extra {
 	be64 vm_state_bytes, disk_bytes, icount;
@@ -172,4 +173,54 @@ void qcow2_records_remove(struct qcow2_records *r, uint64_t from, uint64_t to)
 	memmove(r->bytes + from, r->bytes + to, r->len - to);
 	r->len -= to - from;
 	r->n--;
+}
+
+/* ---- complete ones ---- */
+
+static size_t record_bytes(const struct qcow2_disk_snapshot *disk)
+{
+	return sizeof(*disk) + be32_get(disk->extra_bytes) + be16_get(disk->id_bytes) + be16_get(disk->name_bytes);
+}
+
+/* Returns how long the new record is, padded. */
+static size_t record_complete(char *to, const char *from, uint64_t disk_bytes)
+{
+	struct qcow2_disk_snapshot disk;
+	size_t bytes, known, extra, lacking;
+	be64 fields[2];
+
+	memcpy(&disk, from, sizeof(disk));
+	bytes = record_bytes(&disk);
+	extra = be32_get(disk.extra_bytes);
+	known = sizeof(disk) + extra;
+	lacking = extra < LEAST_EXTRA ? LEAST_EXTRA - extra : 0;
+	fields[0] = be64_of(be32_get(disk.vm_state_bytes));
+	fields[1] = be64_of(disk_bytes);
+	disk.extra_bytes = be32_of((uint32_t)(extra + lacking));
+	memcpy(to, &disk, sizeof(disk));
+	memcpy(to + sizeof(disk), from + sizeof(disk), extra);
+	memcpy(to + known, (char *)fields + (LEAST_EXTRA - lacking), lacking);
+	memcpy(to + known + lacking, from + known, bytes - known);
+	return align_up(bytes + lacking, 8);
+}
+
+int qcow2_records_complete(struct qcow2_records *r, uint64_t disk_bytes, bool *changed)
+{
+	char *bytes = calloc(1, r->len + (size_t)r->n * LEAST_EXTRA + RECORD_MOST);
+	size_t from = 0, to = 0;
+
+	if (!bytes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < r->n; i++) {
+		struct qcow2_disk_snapshot disk;
+
+		memcpy(&disk, r->bytes + from, sizeof(disk));
+		to += record_complete(bytes + to, r->bytes + from, disk_bytes);
+		from += align_up(record_bytes(&disk), 8);
+	}
+	*changed = to != r->len;
+	free(r->bytes);
+	r->bytes = bytes;
+	r->len = to;
+	return 0;
 }
