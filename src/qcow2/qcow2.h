@@ -164,6 +164,29 @@ int qcow2_recover(struct co *co, struct node *file, const struct qcow2_header *h
 int qcow2_check_run(struct co *co, struct node *file, qcow2_say *say, void *arg, struct qcow2_check *out,
 	struct err *err) ATTR_MUST_USE;
 
+/* ---- amend ---- */
+
+enum qcow2_switch { QCOW2_AS_IT_IS, QCOW2_OFF, QCOW2_ON };
+
+struct qcow2_amend {            /* what is to change; the rest stays */
+	unsigned version;       /* 2 or 3; 0: as it is */
+	unsigned refcount_bits; /* 0: as it is */
+	enum qcow2_switch lazy_refcounts, data_raw;
+	const char *data_name; /* to be recorded as the external data file's; "": none; NULL: as it is */
+	const char *backing_name, *backing_format; /* these are refused unless both are what they are; or NULL */
+	uint64_t size;                             /* 0: as it is */
+	const struct qcow2_luks_change *luks_add, *luks_remove; /* NULL, or one of them */
+	qcow2_progress *progress; /* or NULL, as for check: each long step from 0 to all */
+	void *arg;
+};
+
+/*
+ * Amends an image that is open for writing, alone, with its backing chain; takes it over, and closes it whatever the result
+ * is. What can be refused is, before anything has changed, explained in qemu-img's words. A power cut at any point leaves
+ * the old image or the new one, or, of several changes, one that has the first of them; and at most leaked clusters.
+ */
+int qcow2_amend(struct co *co, struct node *image, const struct qcow2_amend *how, struct err *err) ATTR_MUST_USE;
+
 /* ---- what info shows ---- */
 
 struct qcow2_snapshot_info {

@@ -435,3 +435,45 @@ int qcow2_snapshot_delete(struct co *co, struct node *n, const char *which, stru
 	qcow2_snapshot_leave(q);
 	return rc;
 }
+
+/* ---- complete records ---- */
+
+static int complete_records(struct co *co, struct qcow2 *q, struct change *c, struct err *err)
+{
+	bool changed = false;
+	int rc = change_begin(co, q, c, err);
+
+	if (rc)
+		return rc;
+	if (qcow2_records_complete(&c->records, q->header.size, &changed))
+		return err_set(err, -ENOMEM, "no memory for the snapshot table");
+	if (!changed)
+		return 0;
+	rc = qcow2_space_take(co, q, c->records.len, &c->fresh, err);
+	if (rc)
+		return rc;
+	rc = change_write(co, q, c, err);
+	if (rc) {
+		qcow2_space_give_back(co, q, &c->fresh);
+		return rc;
+	}
+	rc = change_publish(co, q, c, err);
+	if (rc)
+		qcow2_space_free(q, &c->fresh);
+	else
+		qcow2_space_give_back(co, q, &c->old);
+	return rc;
+}
+
+int qcow2_snapshots_complete(struct co *co, struct qcow2 *q, struct err *err)
+{
+	struct change c;
+	int rc = qcow2_snapshot_enter(co, q, err);
+
+	if (rc)
+		return rc;
+	rc = complete_records(co, q, &c, err);
+	free(c.records.bytes);
+	qcow2_snapshot_leave(q);
+	return rc;
+}

@@ -11,6 +11,9 @@
 int qcow2_snapshot_enter(struct co *co, struct qcow2 *q, struct err *err) ATTR_MUST_USE;
 void qcow2_snapshot_leave(struct qcow2 *q);
 
+/* Version 3 wants the 64-bit size of the VM state and that of the disk in each snapshot's record. Durable. */
+int qcow2_snapshots_complete(struct co *co, struct qcow2 *q, struct err *err) ATTR_MUST_USE;
+
 struct qcow2_space { /* adjacent clusters of ours; bytes 0: none */
 	uint64_t host, bytes;
 };
