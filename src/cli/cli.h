@@ -17,6 +17,7 @@ struct command {
 	int (*run)(int argc, char **argv); /* the exit status of the program */
 };
 
+int cmd_amend(int argc, char **argv);
 int cmd_bitmap(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_create(int argc, char **argv);

@@ -9,6 +9,7 @@
 #include "co/co.h"
 
 static const struct command commands[] = {
+	{"amend", "change the version and other options of an image", cmd_amend},
 	{"bitmap", "add, remove or change a persistent dirty bitmap of an image", cmd_bitmap},
 	{"create", "make a new image", cmd_create},
 	{"info", "show what an image is", cmd_info},
