@@ -24,13 +24,37 @@ static uint32_t record_new(struct sim_model *m)
 	return m->used++;
 }
 
+static void record_push(struct sim_model *m, uint32_t *list, uint32_t r)
+{
+	m->records[r].next = *list;
+	*list = r;
+}
+
 static void record_add(struct sim_model *m, uint32_t reg, struct sim_record it)
 {
 	uint32_t r = record_new(m);
 
-	it.next = m->head[reg];
 	m->records[r] = it;
-	m->head[reg] = r;
+	record_push(m, &m->of[reg].live, r);
+}
+
+static void record_hide(struct sim_model *m, uint32_t reg, uint32_t *link, uint64_t when)
+{
+	uint32_t r = *link;
+
+	*link = m->records[r].next;
+	m->records[r].hidden = when;
+	record_push(m, &m->of[reg].hidden, r);
+}
+
+static void list_free(struct sim_model *m, uint32_t *list)
+{
+	while (*list != 0) {
+		uint32_t r = *list;
+
+		*list = m->records[r].next;
+		record_push(m, &m->free, r);
+	}
 }
 
 static uint64_t oldest_read(const struct sim_model *m)
@@ -44,23 +68,36 @@ static uint64_t oldest_read(const struct sim_model *m)
 	return oldest;
 }
 
-/* Lets go of records that neither a read nor a power cut may give any more. */
-static void register_sweep(struct sim_model *m, uint32_t reg)
+/* What ended, or was hidden, before so and so is gone for good. Lets go of what neither a read nor a power cut may give. */
+static void hidden_gone(struct sim_model *m, uint32_t reg, uint64_t ended_before, uint64_t hidden_before)
 {
 	uint64_t oldest = oldest_read(m);
 
-	for (uint32_t *link = &m->head[reg]; *link != 0;) {
+	for (uint32_t *link = &m->of[reg].hidden; *link != 0;) {
 		uint32_t r = *link;
 		struct sim_record *it = &m->records[r];
 
+		it->gone |= it->end < ended_before || it->hidden < hidden_before;
 		if (it->gone && it->hidden < oldest) {
 			*link = it->next;
-			it->next = m->free;
-			m->free = r;
+			record_push(m, &m->free, r);
 		} else {
 			link = &it->next;
 		}
 	}
+}
+
+/* All records of a register: the live ones, then the hidden ones. 0: that was all. */
+static uint32_t record_first(const struct sim_model *m, uint32_t reg)
+{
+	return m->of[reg].live ? m->of[reg].live : m->of[reg].hidden;
+}
+
+static uint32_t record_next(const struct sim_model *m, uint32_t reg, uint32_t r)
+{
+	const struct sim_record *it = &m->records[r];
+
+	return it->next == 0 && it->hidden == SIM_NEVER ? m->of[reg].hidden : it->next;
 }
 
 static void register_sum(struct sim_model *m, uint32_t reg)
@@ -68,7 +105,7 @@ static void register_sum(struct sim_model *m, uint32_t reg)
 	uint64_t only = SIM_TAG_OTHER;
 	bool any = false;
 
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
+	for (uint32_t r = record_first(m, reg); r != 0; r = record_next(m, reg, r)) {
 		if (m->records[r].gone)
 			continue;
 		if (any && m->records[r].tag != only) {
@@ -81,23 +118,12 @@ static void register_sum(struct sim_model *m, uint32_t reg)
 	m->only[reg] = only;
 }
 
-static void register_clear(struct sim_model *m, uint32_t reg)
-{
-	while (m->head[reg] != 0) {
-		uint32_t r = m->head[reg];
-
-		m->head[reg] = m->records[r].next;
-		m->records[r].next = m->free;
-		m->free = r;
-	}
-}
-
 /* ---- life ---- */
 
 void sim_model_init(struct sim_model *m, uint32_t sectors)
 {
 	*m = (struct sim_model){.registers = sectors + 1, .used = 1, .time = 1, .room = 1024};
-	m->head = sim_alloc(m->registers * sizeof(*m->head));
+	m->of = sim_alloc(m->registers * sizeof(*m->of));
 	m->only = sim_alloc(m->registers * sizeof(*m->only));
 	m->records = sim_alloc(m->room * sizeof(*m->records));
 	for (uint32_t i = 0; i < m->registers; i++)
@@ -106,14 +132,16 @@ void sim_model_init(struct sim_model *m, uint32_t sectors)
 
 void sim_model_fini(struct sim_model *m)
 {
-	sim_free(m->head);
+	sim_free(m->of);
 	sim_free(m->only);
 	sim_free(m->records);
 }
 
 void sim_model_set(struct sim_model *m, uint32_t reg, uint64_t tag)
 {
-	register_clear(m, reg);
+	list_free(m, &m->of[reg].live);
+	list_free(m, &m->of[reg].hidden);
+	m->of[reg].ended = 0;
 	record_add(m, reg, (struct sim_record){.tag = tag, .hidden = SIM_NEVER});
 	m->only[reg] = tag;
 }
@@ -129,26 +157,34 @@ void sim_model_restart(struct sim_model *m)
 
 static void register_begin(struct sim_model *m, uint32_t reg, uint64_t tag)
 {
-	register_sweep(m, reg);
 	record_add(m, reg, (struct sim_record){.tag = tag, .start = m->time, .end = SIM_NEVER, .hidden = SIM_NEVER});
 	register_sum(m, reg);
 }
 
 /* What had returned before this one was called is superseded. */
+static void register_supersede(struct sim_model *m, uint32_t reg, uint64_t start)
+{
+	for (uint32_t *link = &m->of[reg].live; *link != 0;) {
+		if (m->records[*link].end < start)
+			record_hide(m, reg, link, m->time);
+		else
+			link = &m->records[*link].next;
+	}
+}
+
 static void register_end(struct sim_model *m, uint32_t reg, uint64_t start, enum sim_outcome outcome)
 {
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
-		struct sim_record *it = &m->records[r];
+	uint32_t r = m->of[reg].live;
 
-		if (it->start == start) {
-			it->end = m->time;
-		} else if (it->end < start && outcome != SIM_UNCERTAIN) {
-			if (it->hidden == SIM_NEVER)
-				it->hidden = m->time;
-			it->gone |= outcome == SIM_DURABLE;
-		}
-	}
-	register_sweep(m, reg);
+	while (r != 0 && m->records[r].start != start)
+		r = m->records[r].next;
+	assert(r != 0);
+	m->records[r].end = m->of[reg].ended = m->time;
+	if (outcome == SIM_UNCERTAIN)
+		return;
+	register_supersede(m, reg, start);
+	if (outcome == SIM_DURABLE)
+		hidden_gone(m, reg, start, 0);
 	register_sum(m, reg);
 }
 
@@ -188,11 +224,9 @@ void sim_model_flush_end(struct sim_model *m, uint64_t start)
 {
 	m->time++;
 	for (uint32_t reg = 0; reg < m->registers; reg++) {
-		if (m->records[m->head[reg]].next == 0)
+		if (m->of[reg].hidden == 0)
 			continue;
-		for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next)
-			m->records[r].gone |= m->records[r].hidden < start;
-		register_sweep(m, reg);
+		hidden_gone(m, reg, 0, start);
 		register_sum(m, reg);
 	}
 }
@@ -221,34 +255,50 @@ void sim_model_read_end(struct sim_model *m, uint64_t start)
 /* Nothing wrote it while the read ran: from now on every read gives this value. */
 static void register_pin(struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag)
 {
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
-		if (m->records[r].end >= start)
+	if (m->of[reg].ended >= start)
+		return;
+	for (uint32_t r = m->of[reg].live; r != 0; r = m->records[r].next) {
+		if (m->records[r].end == SIM_NEVER)
 			return;
 	}
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
-		if (m->records[r].tag != tag && m->records[r].hidden == SIM_NEVER)
-			m->records[r].hidden = m->time + 1;
+	for (uint32_t *link = &m->of[reg].live; *link != 0;) {
+		if (m->records[*link].tag != tag)
+			record_hide(m, reg, link, m->time + 1);
+		else
+			link = &m->records[*link].next;
 	}
+}
+
+static bool may_read(const struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag)
+{
+	uint32_t r = m->of[reg].live;
+
+	while (r != 0 && m->records[r].tag != tag)
+		r = m->records[r].next;
+	if (r != 0)
+		return true;
+	for (r = m->of[reg].hidden; r != 0 && m->records[r].hidden > start; r = m->records[r].next) {
+		if (m->records[r].tag == tag)
+			return true;
+	}
+	return false;
 }
 
 bool sim_model_read_check(struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag)
 {
 	if (m->fallen && sim_model_may_find(m, reg, tag))
 		return true;
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
-		if (m->records[r].tag == tag && m->records[r].hidden > start) {
-			register_pin(m, start, reg, tag);
-			return true;
-		}
-	}
-	return false;
+	if (!may_read(m, start, reg, tag))
+		return false;
+	register_pin(m, start, reg, tag);
+	return true;
 }
 
 bool sim_model_was(const struct sim_model *m, uint64_t start, uint32_t reg, uint64_t tag, uint64_t *from, uint64_t *to)
 {
 	bool any = false;
 
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
+	for (uint32_t r = record_first(m, reg); r != 0; r = record_next(m, reg, r)) {
 		const struct sim_record *it = &m->records[r];
 
 		if (it->tag != tag || it->hidden <= start)
@@ -264,7 +314,7 @@ bool sim_model_was(const struct sim_model *m, uint64_t start, uint32_t reg, uint
 
 bool sim_model_may_find(const struct sim_model *m, uint32_t reg, uint64_t tag)
 {
-	for (uint32_t r = m->head[reg]; r != 0; r = m->records[r].next) {
+	for (uint32_t r = record_first(m, reg); r != 0; r = record_next(m, reg, r)) {
 		if (m->records[r].tag == tag && !m->records[r].gone)
 			return true;
 	}
@@ -276,7 +326,7 @@ void sim_model_tell(const struct sim_model *m, uint32_t reg, char *out, unsigned
 	unsigned at = 0;
 
 	out[0] = '\0';
-	for (uint32_t r = m->head[reg]; r != 0 && at < bytes; r = m->records[r].next) {
+	for (uint32_t r = record_first(m, reg); r != 0 && at < bytes; r = record_next(m, reg, r)) {
 		const struct sim_record *it = &m->records[r];
 
 		at += (unsigned)snprintf(out + at, bytes - at, "%s%#" PRIx64 "%s%s%s", at ? ", " : "", it->tag,

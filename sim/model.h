@@ -22,14 +22,20 @@ struct sim_record {
 	uint64_t tag;
 	uint64_t start, end; /* end: SIM_NEVER while it is in flight */
 	uint64_t hidden;     /* since when no read that is called may give it */
-	uint32_t next;       /* of the same sector; 0: none */
+	uint32_t next;       /* of the same sector and list; 0: none */
 	bool gone;           /* not even a power cut brings it back */
+};
+
+struct sim_register {
+	uint32_t live,
+		hidden; /* its records: those that a read may give, and the others, the last one that was hidden first */
+	uint64_t ended; /* when the last of its writes did */
 };
 
 struct sim_model {
 	uint32_t registers; /* the most sectors, and one more: the disk's size */
-	uint32_t *head;     /* of each register: its records */
-	uint64_t *only;     /* its value after a power cut, or SIM_TAG_OTHER where there are several */
+	struct sim_register *of;
+	uint64_t *only; /* the value of each after a power cut, or SIM_TAG_OTHER where there are several */
 	struct sim_record *records;
 	uint32_t used, room, free;
 	uint64_t time;

@@ -14,18 +14,26 @@ static uint64_t below(const struct sim_raw *r, uint64_t sector)
 	return sector < r->backing_sectors ? r->backing[sector] : SIM_TAG_ZERO;
 }
 
-static uint64_t guest_sectors(const struct walk *w, uint64_t first)
+/* How many of so many sectors the disk has. */
+static uint64_t sectors_inside(const struct walk *w, uint64_t first, uint64_t n)
 {
 	uint64_t all = w->tree->size / SIM_SECTOR;
 
-	return first >= all ? 0 : MIN(w->cluster_sectors, all - first);
+	return first >= all ? 0 : MIN(n, all - first);
 }
 
-static void fill_below(struct walk *w, uint64_t first)
+static uint64_t guest_sectors(const struct walk *w, uint64_t first)
 {
-	for (uint64_t i = 0, n = guest_sectors(w, first); i < n; i++)
+	return sectors_inside(w, first, w->cluster_sectors);
+}
+
+static void fill_below_run(struct walk *w, uint64_t first, uint64_t sectors)
+{
+	for (uint64_t i = 0, n = sectors_inside(w, first, sectors); i < n; i++)
 		w->tree->tags[first + i] = below(w->r, first + i);
 }
+
+static void fill_below(struct walk *w, uint64_t first) { fill_below_run(w, first, w->cluster_sectors); }
 
 static void fill_zero(struct walk *w, uint64_t first)
 {
@@ -131,23 +139,36 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry, uint64_t 
 	return true;
 }
 
+static bool l2_sector_walk(struct walk *w, uint64_t first, uint64_t host)
+{
+	struct sim_raw *r = w->r;
+	unsigned words = l2_entry_bytes(r) / 8;
+	uint64_t scratch[SIM_SECTOR / 8];
+	const uint64_t *entries = (const uint64_t *)(const void *)sim_version_bytes(
+		r->image->disk, version_at(r, host), (uint8_t *)scratch);
+
+	for (unsigned i = 0; i < SIM_SECTOR / 8; i += words, first += w->cluster_sectors) {
+		uint64_t bitmap = words > 1 ? be64toh(entries[i + 1]) : 0;
+
+		if (entries[i] == 0 && bitmap == 0)
+			fill_below(w, first);
+		else if (!entry_walk(w, first, be64toh(entries[i]), bitmap))
+			return false;
+	}
+	return true;
+}
+
 static bool l2_walk(struct walk *w, uint64_t first, uint64_t host)
 {
 	struct sim_raw *r = w->r;
 	uint64_t cluster = UINT64_C(1) << r->header.cluster_bits;
-	unsigned words = l2_entry_bytes(r) / 8;
-	uint64_t entries[SIM_SECTOR / 8];
+	uint64_t covered = SIM_SECTOR / l2_entry_bytes(r) * w->cluster_sectors;
 
-	for (uint64_t at = 0; at < cluster; at += SIM_SECTOR) {
-		memcpy(entries, sector_at(r, host + at), SIM_SECTOR);
-		for (unsigned i = 0; i < SIM_SECTOR / 8; i += words, first += w->cluster_sectors) {
-			uint64_t bitmap = words > 1 ? be64toh(entries[i + 1]) : 0;
-
-			if (entries[i] == 0 && bitmap == 0)
-				fill_below(w, first);
-			else if (!entry_walk(w, first, be64toh(entries[i]), bitmap))
-				return false;
-		}
+	for (uint64_t at = 0; at < cluster; at += SIM_SECTOR, first += covered) {
+		if (tag_at(r, host + at) == SIM_TAG_ZERO)
+			fill_below_run(w, first, covered);
+		else if (!l2_sector_walk(w, first, host + at))
+			return false;
 	}
 	return true;
 }
