@@ -244,6 +244,15 @@ static void draw_host(struct sim_config *c, struct sim_rng *r)
 	c->buggify_in = coin(r) ? 0 : 2 + sim_below(r, 40);
 }
 
+static void draw_growth(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 23);
+	if (sim_one_in(&r, 3))
+		c->options.growth = (enum qcow2_preallocation)(1 + sim_below(&r, 3));
+}
+
 /* ---- operations ---- */
 
 /* Clusters are freed, made durable, used again, all the time, while slow reads are under way. */
@@ -400,6 +409,7 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 	draw_image(c, &r);
 	draw_encryption(c);
 	draw_host(c, &r);
+	draw_growth(c);
 	draw_damage(c);
 	c->overlap = coin(&r);
 	if (overlap != SIM_OVERLAP_AUTO)

@@ -362,6 +362,7 @@ static void host_print(const struct sim_config *c)
 	FIELD(c, options.refcount_cache_bytes);
 	FIELD(c, options.commit_interval_ns);
 	FIELD(c, options.no_discard);
+	FIELD(c, options.growth);
 	FIELD(c, latency.least);
 	FIELD(c, latency.spread);
 	FIELD(c, latency.flush);

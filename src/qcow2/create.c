@@ -16,10 +16,10 @@
 #include "qcow2/create_layout.h"
 #include "qcow2/crypt.h"
 #include "qcow2/header.h"
+#include "qcow2/preallocate.h"
 
 #define COPIED (UINT64_C(1) << 63)
 #define ZERO UINT64_C(1)
-#define ZEROS_BYTES (UINT64_C(1) << 20)
 #define EXTENDED_L2_MIN_CLUSTER_BITS 14
 
 /* ---- what may be combined ---- */
@@ -204,18 +204,6 @@ static int l1_write(struct co *co, struct creation *c)
 	return 0;
 }
 
-static int zeros_write(struct co *co, struct node *n, uint64_t off, uint64_t len)
-{
-	AUTO_FREE void *zeros = calloc(1, MIN(len, ZEROS_BYTES));
-	int ret = zeros || len == 0 ? 0 : -ENOMEM;
-
-	for (uint64_t now; ret == 0 && len > 0; off += now, len -= now) {
-		now = MIN(len, ZEROS_BYTES);
-		ret = node_write(co, n, off, IOV_BUF(zeros, now), 0);
-	}
-	return ret;
-}
-
 /* Space that is asked for is had in the file that the data lies in: all of the data file, or the data clusters. */
 static int space_take(struct co *co, struct creation *c, const struct qcow2_create *how)
 {
@@ -224,9 +212,7 @@ static int space_take(struct co *co, struct creation *c, const struct qcow2_crea
 	uint64_t off = how->data_name ? 0 : l->prealloc_at * l->cluster_bytes;
 	uint64_t len = how->data_name ? l->size : l->data * l->cluster_bytes;
 
-	if (how->preallocation == QCOW2_PREALLOCATE_FULL)
-		return zeros_write(co, n, off, len);
-	return how->preallocation == QCOW2_PREALLOCATE_FALLOC ? node_zero(co, n, off, len, 0) : 0;
+	return qcow2_space_fill(co, n, off, len, how->preallocation);
 }
 
 /* The data file has the disk's size, to the byte: it may be read without the image. */

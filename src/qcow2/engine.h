@@ -563,6 +563,9 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)
 	ATTR_MUST_USE;
 int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *res) ATTR_MUST_USE;
+/* The reserved clusters have their space, whole ones that nothing is mapped to, and read as before: where entries aren't
+ * extended they read zeros. */
+int qcow2_publish_space(struct co *co, struct qcow2 *q, const struct node_reservation *res) ATTR_MUST_USE;
 void qcow2_cancel(struct co *co, struct node *n, const struct node_reservation *res);
 int qcow2_unmap(struct co *co, struct node *n, struct guest at, uint64_t len, enum node_unmap how) ATTR_MUST_USE;
 int qcow2_resize(struct co *co, struct node *n, uint64_t size) ATTR_MUST_USE;

@@ -7,6 +7,13 @@
 #include "node/node.h"
 #include "qcow2/header.h"
 
+enum qcow2_preallocation {
+	QCOW2_PREALLOCATE_OFF,
+	QCOW2_PREALLOCATE_METADATA, /* every cluster is mapped; the file is sparse */
+	QCOW2_PREALLOCATE_FALLOC,   /* and has its space on the host */
+	QCOW2_PREALLOCATE_FULL,     /* and is written */
+};
+
 struct qcow2_options {
 	bool write;
 	struct node *data_file;        /* the external data file, open as the image is; NULL: data lies in the image */
@@ -14,7 +21,8 @@ struct qcow2_options {
 	uint64_t refcount_cache_bytes; /* 0: what its refcounts need, 1 to 4 MiB */
 	uint64_t commit_interval_ns;   /* dirty metadata is written after this long without a flush; 0: 5 s */
 	bool keep_leaks;               /* don't look in the background for clusters that an earlier crash has leaked */
-	bool no_discard;               /* freed clusters are kept in the file rather than punched out of it */
+	enum qcow2_preallocation growth; /* of what the disk gains when it is resized */
+	bool no_discard;                 /* freed clusters are kept in the file rather than punched out of it */
 	const char
 		*snapshot; /* the disk as it was in this snapshot (ID or name), read only; needed until open returns */
 	const struct crypto_secret
@@ -55,13 +63,6 @@ int qcow2_header_load_damaged(
 	struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err) ATTR_MUST_USE;
 
 /* ---- create ---- */
-
-enum qcow2_preallocation {
-	QCOW2_PREALLOCATE_OFF,
-	QCOW2_PREALLOCATE_METADATA, /* every cluster is mapped; the file is sparse */
-	QCOW2_PREALLOCATE_FALLOC,   /* and has its space on the host */
-	QCOW2_PREALLOCATE_FULL,     /* and is written */
-};
 
 struct qcow2_create_luks {
 	struct crypto_spec spec;

@@ -6,6 +6,7 @@
  *     the data file's size, if there is one (data.c)
  *     a larger L1 table, if one is needed: its content, barrier, the header (O4); the disk has its old size still
  *     zeros behind the old end: the rest of its last subcluster, and zero marks where the backing file would show
+ *     space for the clusters behind it, if that is wanted (preallocate.c)
  *     a commit
  *     the size in the header, by one sector's write; a commit
  */
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "qcow2/bitmaps.h"
+#include "qcow2/preallocate.h"
 
 static int grow_l1(struct co *co, struct qcow2 *q, uint64_t entries)
 {
@@ -202,6 +204,16 @@ static int set_size(struct co *co, struct qcow2 *q, uint64_t size)
 	return 0;
 }
 
+/* All of it, or nothing that was taken for it stays. */
+static int preallocate(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	int rc = qcow2_preallocate(co, q, q->node.size, size);
+
+	if (rc && qcow2_cut(co, q, q->node.size))
+		q->stats.reclaim_errors++;
+	return rc;
+}
+
 static int grow(struct co *co, struct qcow2 *q, uint64_t size)
 {
 	uint64_t entries = div_round_up(size, (uint64_t)q->l2_entries << q->cluster_bits);
@@ -213,6 +225,8 @@ static int grow(struct co *co, struct qcow2 *q, uint64_t size)
 		rc = qcow2_data_map_all(co, q, q->node.size, size);
 	else if (!rc && !MUTANT(44))
 		rc = zero_new_space(co, q, size);
+	if (!rc && q->options.growth != QCOW2_PREALLOCATE_OFF)
+		rc = preallocate(co, q, size);
 	if (!rc)
 		rc = qcow2_commit(co, q);
 	return rc ? rc : set_size(co, q, size);

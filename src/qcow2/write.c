@@ -143,7 +143,8 @@ void qcow2_entry_free(struct qcow2 *q, uint64_t descriptor)
 		qcow2_free(q, span.host, span.bytes);
 }
 
-/* These subclusters lie in the host cluster from now on; where it is a new one, no others do. */
+/* These subclusters lie in the host cluster from now on; where it is a new one, no others do. None: they read as before, but
+ * a standard cluster reads zeros then. */
 static void link_cluster(struct qcow2 *q, struct qcow2_slice *s, uint32_t index, uint64_t host, uint32_t mask)
 {
 	struct qcow2_entry e = qcow2_l2_entry(q, s, index);
@@ -158,6 +159,8 @@ static void link_cluster(struct qcow2 *q, struct qcow2_slice *s, uint32_t index,
 	e.data |= mask;
 	if (!MUTANT(71) || q->subclusters == 1)
 		e.zero &= ~mask;
+	if (!mask && q->subclusters == 1)
+		e.zero = 1;
 	qcow2_l2_set(q, s, index, e);
 }
 
@@ -167,10 +170,9 @@ static uint64_t clusters_of(const struct qcow2 *q, const struct node_reservation
 		q->cluster_bits;
 }
 
-/* A reservation lies within one slice. */
-int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *res)
+/* A reservation lies within one slice. data: it holds what the guest is to read. */
+static int publish(struct co *co, struct qcow2 *q, const struct node_reservation *res, bool data)
 {
-	struct qcow2 *q = qcow2_of(n);
 	uint64_t clusters = clusters_of(q, res), end = res->guest.off + res->len;
 	uint64_t guest = align_down(res->guest.off, q->cluster_bytes),
 		 host = align_down(res->host.off, q->cluster_bytes);
@@ -181,8 +183,19 @@ int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *
 	if (!rc)
 		rc = qcow2_free_prepare(q, MUTANT(17) ? 2 * clusters : clusters);
 	for (uint64_t i = 0; !rc && i < clusters; i++, guest += q->cluster_bytes, host += q->cluster_bytes)
-		link_cluster(q, s, index + (uint32_t)i, host, qcow2_subclusters(q, guest, res->guest.off, end));
+		link_cluster(
+			q, s, index + (uint32_t)i, host, data ? qcow2_subclusters(q, guest, res->guest.off, end) : 0);
 	return rc;
+}
+
+int qcow2_publish(struct co *co, struct node *n, const struct node_reservation *res)
+{
+	return publish(co, qcow2_of(n), res, true);
+}
+
+int qcow2_publish_space(struct co *co, struct qcow2 *q, const struct node_reservation *res)
+{
+	return publish(co, q, res, false);
 }
 
 /* Nothing on disk ever pointed to fresh clusters, so they are free at once. */
