@@ -17,6 +17,7 @@ static const struct command commands[] = {
 	{"check", "look for errors and leaks in an image", cmd_check},
 	{"convert", "copy an image into one of another format, or with other options", cmd_convert},
 	{"map", "show which parts of an image hold data, and where", cmd_map},
+	{"resize", "make the disk larger or smaller", cmd_resize},
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},
 	{"serve", "serve an image over NBD", cmd_serve},
 };
