@@ -17,11 +17,9 @@
 #include "base/math.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
-#include "file/file.h"
 #include "filter/concat.h"
 
 #define SECTOR 512u
-#define TARGET_CACHE_BYTES (UINT64_C(4) << 20) /* of L2 tables: a copy needs each for a while, and then no more */
 
 /* ---- the sources ---- */
 
@@ -120,106 +118,6 @@ static int sources_open(struct co *co, struct convert *c, struct node **out)
 	return status;
 }
 
-/* ---- the target ---- */
-
-struct target {
-	struct node *node;
-	bool made; /* here, and so far it reads zeros, or its backing file */
-	bool flush_late;
-};
-
-/* A block device isn't made; raw data goes to it as it is. */
-static int target_is_device(struct co *co, const struct convert *c, bool *device)
-{
-	struct file_open how = {.path = c->target, .no_lock = true};
-	struct node *file;
-	struct err err;
-	int ret = strcmp(c->format, "raw") == 0 ? file_open(co, &how, &file, &err) : -ENOENT;
-
-	*device = ret == 0 && !file_info(file)->regular;
-	return ret == 0 ? node_close(co, file) : 0;
-}
-
-static int target_make(struct co *co, struct convert *c, uint64_t size, struct target *t)
-{
-	bool device = false;
-	int ret = c->skip_create ? 0 : target_is_device(co, c, &device);
-
-	t->made = !c->skip_create && !device;
-	if (ret == 0 && t->made) {
-		c->create.size = size;
-		ret = create_run(co, &c->create, &c->err);
-	}
-	return ret < 0 ? cli_complain("%s: error while converting %s: %s", c->target, c->format, c->err.text) : 0;
-}
-
-static int target_open(struct co *co, struct convert *c, struct target *t)
-{
-	const struct qcow2_create_luks *luks = c->create.how.luks;
-	struct image_open how = {
-		.path = c->target,
-		.format = c->format,
-		.write = true,
-		.cache = c->cache_given ? c->cache
-			: t->made       ? IMAGE_UNSAFE
-					: IMAGE_WRITEBACK,
-		.qcow2.l2_cache_bytes = TARGET_CACHE_BYTES,
-		.qcow2.keep_leaks = t->made,
-	};
-	int ret;
-
-	cli_allow_use(&c->allow, &how);
-	if (t->made && c->create.backing)
-		how.allow_all = !how.allow_none; /* it was named on the command line */
-	if (luks) {
-		how.secrets = &luks->secret;
-		how.secrets_n = 1;
-	} else if (cli_secret_use(&c->create.secrets, "convert", &how) < 0) {
-		return 1;
-	}
-	t->flush_late = t->made && !c->cache_given;
-	ret = image_open(co, &how, &t->node, &c->err);
-	return ret < 0 ? cli_complain("Could not open '%s': %s", c->target, c->err.text) : 0;
-}
-
-static int target_fits(const struct convert *c, const struct node *to, uint64_t size)
-{
-	if (to->size < size && c->skip_create)
-		return cli_complain("output file is smaller than input file");
-	if (to->size < size)
-		return cli_complain(
-			"'%s' has %" PRIu64 " bytes, of %" PRIu64 " that are needed", c->target, to->size, size);
-	if (c->bitmaps && !node_is_qcow2(to))
-		return cli_complain("Format driver '%s' does not support bitmaps", c->format);
-	if (c->compressed && !to->ops->compress)
-		return cli_complain("Compression not supported for this file format");
-	return 0;
-}
-
-static void honour_flush(struct node *n)
-{
-	for (; n; n = node_is_file(n) ? NULL : n->file) {
-		if (n->data && node_is_file(n->data))
-			file_honour_flush(n->data);
-		if (node_is_file(n))
-			file_honour_flush(n);
-	}
-}
-
-static int target_close(struct co *co, const struct convert *c, struct target *t, int status)
-{
-	int ret, closed;
-
-	if (t->flush_late && !status)
-		honour_flush(t->node);
-	ret = status ? 0 : node_flush(co, t->node);
-	closed = node_close(co, t->node);
-	ret = ret ? ret : closed;
-	if (ret < 0 && !status)
-		return cli_complain("'%s': what was written may not be on disk: %s", c->target, strerror(-ret));
-	return status;
-}
-
 /* ---- the copy ---- */
 
 struct convert_run {
@@ -244,7 +142,7 @@ static void unreadable(void *arg, uint64_t off, uint64_t len, int err)
 		fprintf(stderr, "corral: warning: error while reading offset %" PRIu64 ": %s\n", off, strerror(-err));
 }
 
-static int copy(struct co *co, struct convert *c, struct node *from, const struct target *t, uint64_t size)
+static int copy(struct co *co, struct convert *c, struct node *from, const struct convert_target *t, uint64_t size)
 {
 	struct convert_run run = {.c = c};
 	struct node *backing = t->node->backing;
@@ -267,7 +165,7 @@ static int copy(struct co *co, struct convert *c, struct node *from, const struc
 	struct copy_counts counts;
 	int ret;
 
-	progress_begin(&run.progress, c->progress && !c->quiet);
+	progress_begin(&run.progress, c->progress && !c->quiet, stdout);
 	ret = copy_run(co, &how, &counts, &c->err);
 	progress_end(&run.progress, ret == 0);
 	if (ret < 0)
@@ -281,33 +179,38 @@ static int copy(struct co *co, struct convert *c, struct node *from, const struc
 static int fill(struct co *co, struct convert *c, struct node *from)
 {
 	uint64_t size = align_up(from->size, SECTOR);
-	struct target t = {0};
-	int status = target_make(co, c, size, &t);
+	struct convert_target t = {0};
+	int status = convert_target_make(co, c, size, &t);
 
 	if (!status)
-		status = target_open(co, c, &t);
+		status = convert_target_open(co, c, &t);
 	if (status)
 		return status;
-	status = target_fits(c, t.node, from->size);
+	status = convert_target_fits(c, t.node, from->size);
 	if (!status)
 		status = copy(co, c, from, &t, MIN(size, t.node->size));
 	if (!status && c->bitmaps)
 		status = convert_bitmaps_copy(co, c, from, t.node);
-	return target_close(co, c, &t, status);
+	return convert_target_close(co, c, &t, status);
 }
 
 static int run(struct co *co, void *arg)
 {
 	struct convert *c = arg;
 	struct node *from;
-	int status = sources_open(co, c, &from);
+	int status = convert_stream_check(c);
 
+	if (status)
+		return status;
+	if (convert_from_stream(c))
+		return convert_stream_in(co, c);
+	status = sources_open(co, c, &from);
 	if (status)
 		return status;
 	if (c->bitmaps)
 		status = convert_bitmaps_check(co, c, from);
 	if (!status)
-		status = fill(co, c, from);
+		status = convert_to_stream(c) ? convert_stream_out(co, c, from) : fill(co, c, from);
 	(void)!node_close(co, from);
 	return status;
 }

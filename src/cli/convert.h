@@ -28,6 +28,29 @@ struct convert {
 int convert_parse(struct convert *c, int argc, char **argv) ATTR_MUST_USE;
 void convert_free(struct convert *c);
 
+/* ---- convert_target.c; each gives the exit status, and has told what failed ---- */
+
+struct convert_target {
+	struct node *node;
+	bool made; /* here, and so far it reads zeros, or its backing file */
+	bool flush_late;
+};
+
+int convert_target_make(struct co *co, struct convert *c, uint64_t size, struct convert_target *t);
+int convert_target_open(struct co *co, struct convert *c, struct convert_target *t);
+/* Whether a disk of that size goes there. */
+int convert_target_fits(const struct convert *c, const struct node *to, uint64_t size);
+/* status: of what was done so far; after a failure nothing is flushed. */
+int convert_target_close(struct co *co, const struct convert *c, struct convert_target *t, int status);
+
+/* ---- convert_stream.c, the same: "-" as source or target ---- */
+
+bool convert_from_stream(const struct convert *c);
+bool convert_to_stream(const struct convert *c);
+int convert_stream_check(const struct convert *c);
+int convert_stream_out(struct co *co, struct convert *c, struct node *from);
+int convert_stream_in(struct co *co, struct convert *c);
+
 /* ---- convert_bitmaps.c; each gives the exit status, and has told what failed ---- */
 
 /* Before anything is done: whether they can be copied. */

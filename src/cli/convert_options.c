@@ -19,6 +19,7 @@ static const char help[] =
 	"Usage: corral convert [OPTIONS] SOURCE... TARGET\n"
 	"\n"
 	"Copies a disk into a new image, of another format or with other options; of several sources, one behind the other.\n"
+	"- is standard input or output, which may be a pipe.\n"
 	"\n"
 	"  -f, --source-format FORMAT   the sources are qcow2 or raw (default: look at each)\n"
 	"  -O, --target-format FORMAT   the target becomes qcow2 or raw (default)\n"

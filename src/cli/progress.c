@@ -2,7 +2,6 @@
 /* How far it is: see the header. */
 #include "cli/progress.h"
 
-#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,24 +30,27 @@ static void rate_print(struct progress *p, uint64_t done, uint64_t all, uint64_t
 		(unsigned)(left / 60), (unsigned)(left % 60));
 	unsigned width = n > 0 ? (unsigned)n : 0;
 
-	printf("%s%*s", line, p->width > width ? (int)(p->width - width) : 0, "");
+	fprintf(p->to, "%s%*s", line, p->width > width ? (int)(p->width - width) : 0, "");
 	p->width = width;
 }
 
 static void print(struct progress *p, double percent)
 {
-	printf("    (%3.2f/100%%)", percent);
+	fprintf(p->to, "    (%3.2f/100%%)", percent);
 	p->last = percent;
 }
 
-void progress_begin(struct progress *p, bool shown)
+void progress_begin(struct progress *p, bool shown, FILE *to)
 {
-	*p = (struct progress){.shown = shown, .terminal = isatty(STDOUT_FILENO) == 1, .start_ns = now_ns()};
+	*p = (struct progress){.to = to,
+		.shown = shown,
+		.terminal = isatty(to == stdout ? STDOUT_FILENO : STDERR_FILENO) == 1,
+		.start_ns = now_ns()};
 	if (!shown)
 		return;
 	print(p, 0);
-	putchar('\r');
-	fflush(stdout);
+	putc('\r', p->to);
+	fflush(p->to);
 }
 
 void progress_show(struct progress *p, uint64_t done, uint64_t all)
@@ -65,8 +67,8 @@ void progress_show(struct progress *p, uint64_t done, uint64_t all)
 	print(p, percent);
 	if (p->terminal)
 		rate_print(p, done, all, now);
-	putchar('\r');
-	fflush(stdout);
+	putc('\r', p->to);
+	fflush(p->to);
 }
 
 void progress_end(struct progress *p, bool done)
@@ -75,8 +77,8 @@ void progress_end(struct progress *p, bool done)
 		return;
 	if (done) {
 		print(p, 100);
-		printf("%*s\r", (int)p->width, "");
+		fprintf(p->to, "%*s\r", (int)p->width, "");
 	}
-	putchar('\n');
-	fflush(stdout);
+	putc('\n', p->to);
+	fflush(p->to);
 }

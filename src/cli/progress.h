@@ -5,15 +5,18 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct progress {
+	FILE *to;
 	bool shown, terminal;
 	double last; /* per cent, as printed */
 	uint64_t start_ns, last_ns;
 	unsigned width; /* of what stands on the terminal's line */
 };
 
-void progress_begin(struct progress *p, bool shown);
+/* to: standard output, or standard error where that has the data. */
+void progress_begin(struct progress *p, bool shown, FILE *to);
 void progress_show(struct progress *p, uint64_t done, uint64_t all);
 /* done: it has come to its end, which is then 100 %. */
 void progress_end(struct progress *p, bool done);

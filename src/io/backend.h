@@ -16,6 +16,7 @@ enum io_code {
 	IO_OP_OPEN,  /* open, err -> descriptor (the backend's own numbering), info filled */
 	IO_OP_STAT,  /* fd -> size, device, inode and regular of info filled */
 	IO_OP_CLOSE, /* fd; name: of a socket, whose path is removed if it is still the one that listen made */
+	/* Offset UINT64_MAX: where the descriptor stands; it moves on. */
 	IO_OP_READ,  /* fd, v, n, offset, flags: IO_READ_CACHED -> bytes, 0 at end of file */
 	IO_OP_WRITE, /* fd, v, n, offset, flags -> bytes */
 	IO_OP_SYNC,

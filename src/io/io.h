@@ -114,6 +114,17 @@ int io_send(struct co *co, struct io_sock *s, struct iov from) ATTR_MUST_USE; /*
 void io_sock_shutdown(struct io_sock *s);
 void io_sock_close(struct co *co, struct io_sock *s); /* removes a unix listener's path; NULL is fine */
 
+/* ---- standard input and output ---- */
+
+enum io_standard { IO_STDIN, IO_STDOUT };
+struct io_stream;
+/* Whatever it is: pipe, file, socket, terminal; it stays open when the stream is freed. NULL: no memory. */
+struct io_stream *io_stream_standard(enum io_standard which);
+void io_stream_free(struct io_stream *s); /* NULL is fine */
+/* Bytes that were read: fewer than asked for only at the end; or a negative errno. */
+ssize_t io_stream_read(struct co *co, struct io_stream *s, void *buf, size_t len) ATTR_MUST_USE;
+int io_stream_write(struct co *co, struct io_stream *s, struct iov from) ATTR_MUST_USE; /* all of it */
+
 /* ---- signals ---- */
 
 /* Blocks the signals for the process (call before threads are made), from then on io_signal_wait returns each one's

@@ -297,7 +297,7 @@ int64_t io_posix_do(struct io_op *op)
 	case IO_OP_OPEN: return open_do(op);
 	case IO_OP_STAT: return info_get(op->fd, op->info);
 	case IO_OP_CLOSE: return close_do(op);
-	case IO_OP_READ: return result_of(preadv(op->fd, op->v, n, off));
+	case IO_OP_READ: return result_of(preadv2(op->fd, op->v, n, off, 0));
 	case IO_OP_WRITE: return result_of(pwritev2(op->fd, op->v, n, off, op->flags & IO_WRITE_DSYNC ? RWF_DSYNC : 0));
 	case IO_OP_SYNC: return result_of(fdatasync(op->fd));
 	case IO_OP_FALLOCATE: return result_of(fallocate(op->fd, mode, off, (off_t)op->len));

@@ -208,7 +208,7 @@ static void piece_write(struct co *co, struct copy *c, const struct piece *p)
 /* Zeros that are to be written as data come in pieces that fit in a buffer, as data does. */
 static bool as_data(const struct copy *c, enum walk_kind kind)
 {
-	return kind == WALK_DATA || (kind == WALK_ZERO && (c->how->sparse == 0 || c->how->in_order));
+	return kind == WALK_DATA || (kind == WALK_ZERO && c->how->sparse == 0);
 }
 
 static int take_piece(struct co *co, struct copy *c, struct piece *p, bool *more)
@@ -264,6 +264,7 @@ static void work(struct co *co, void *arg)
 		fail(c, -ENOMEM, "making room for data", 0, c->how->from);
 	while (c->failed == 0 && take_piece(co, c, &p, &more) == 0 && more) {
 		piece_copy(co, c, &p);
+		wait_turn(co, c, &p);
 		c->ended++;
 		co_queue_wake_all(&c->turned);
 	}
@@ -305,7 +306,7 @@ static uint64_t block_of(const struct copy_how *how)
 {
 	uint64_t block = how->sparse;
 
-	if (block == 0 || how->in_order)
+	if (block == 0)
 		return 0;
 	while (!is_power_of_two(block))
 		block &= block - 1;
@@ -331,7 +332,7 @@ int copy_run(struct co *co, const struct copy_how *how, struct copy_counts *coun
 	walk_init(&c->walk, how->from, how->len);
 	c->walk.shared = how->shared;
 	c->walk.shared_size = how->shared_size;
-	c->walk.unit = how->compressed ? how->to->cluster : 1;
+	c->walk.unit = how->compressed || how->in_order ? how->to->cluster : 1;
 	if (count(co, c) == 0)
 		start(co, c);
 	return c->failed;

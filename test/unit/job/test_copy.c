@@ -201,6 +201,7 @@ static void a_stream_gets_every_byte_in_order(void **state)
 	(void)state;
 	bench_init(&b, 7, false);
 	b.how.in_order = true;
+	b.how.sparse = 0;
 	bench_run(&b);
 	assert_int_equal(b.ret, 0);
 	check_same(&b);
