@@ -17,6 +17,7 @@
 
 static const char help[] =
 	"Usage: corral serve [OPTIONS] --nbd ADDRESS FILE\n"
+	"       corral serve [OPTIONS] --vhost-user PATH FILE\n"
 	"       corral serve [OPTIONS] --nbd ADDRESS... --image NAME=FILE...\n"
 	"\n"
 	"Serves disk images until SIGTERM, SIGINT or SIGHUP.\n"
@@ -42,6 +43,11 @@ static const char help[] =
 	"                               the NBD protocol at unix:PATH, HOST:PORT, [IPV6]:PORT, :PORT (loopback only), or\n"
 	"                               systemd[:NAME], a socket that systemd passes; OPTION: image=NAME (only this one; may\n"
 	"                               be given more than once), connections=N (at once, default 100)\n"
+	"      --vhost-user PATH[,OPTION=VALUE...]\n"
+	"                               a vhost-user-blk device for one virtual machine, at the unix socket PATH; OPTION:\n"
+	"                               image=NAME, queues=N (at most, default 64), queue-size=N (at most, default 1024),\n"
+	"                               block-size=512 or 4096, serial=TEXT, poll-us=N (watch a queue for so long before\n"
+	"                               waiting to be told, default 0)\n"
 	"\n"
 	"How:\n"
 	"      --aio ENGINE             uring, threads, or auto (default; or what CORRAL_AIO says)\n"
@@ -58,6 +64,7 @@ static const char help[] =
 	"\n"
 	"Examples:\n"
 	"  corral serve --nbd unix:/run/vm1.sock vm1.qcow2\n"
+	"  corral serve --vhost-user /run/vm1.sock vm1.qcow2\n"
 	"  corral serve --nbd unix:/run/vms.sock --image vm1=vm1.qcow2 --image vm2=vm2.qcow2,read-only\n"
 	"  corral serve -r -x backup --nbd :10809 vm1.qcow2 & nbdcopy nbd://localhost/backup backup.img\n";
 
@@ -81,6 +88,7 @@ enum {
 
 static const struct option long_options[] = {
 	{"nbd", required_argument, NULL, OPT_EXPORT},
+	{"vhost-user", required_argument, NULL, OPT_EXPORT},
 	{"image", required_argument, NULL, OPT_IMAGE},
 	{"read-only", no_argument, NULL, 'r'},
 	{"format", required_argument, NULL, 'f'},

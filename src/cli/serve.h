@@ -46,6 +46,7 @@ struct serve_export {
 	unsigned image_names_n, disks_n;
 	union {
 		struct nbd_options nbd;
+		struct vhost_user_options vhost_user;
 	};
 	struct export *export; /* NULL: not started */
 };

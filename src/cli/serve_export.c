@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+
 /* ---- NBD ---- */
 
 static int nbd_option(struct serve_export *e, const char *name, const char *value)
@@ -49,10 +51,74 @@ static int nbd_start(struct co *co, struct serve *s, struct serve_export *e, str
 	return r < 0 ? r : nbd_export_start(co, o, &e->export, err);
 }
 
+/* ---- vhost-user-blk ---- */
+
+struct number { /* an option that is one */
+	const char *name;
+	unsigned long least, most;
+};
+
+static int number_parse(const struct number *n, const char *value, unsigned long *out)
+{
+	char *end;
+
+	*out = strtoul(value, &end, 10);
+	if (*value < '0' || *value > '9' || *end != '\0' || *out < n->least || *out > n->most)
+		return cli_usage("serve", "--vhost-user: %s is a number from %lu to %lu, not '%s'", n->name, n->least,
+			n->most, value);
+	return 0;
+}
+
+static int vhost_user_option(struct serve_export *e, const char *name, const char *value)
+{
+	static const struct number numbers[] = {
+		{"queues", 1, 256}, {"queue-size", 1, 1024}, {"block-size", 512, 4096}, {"poll-us", 0, 10000}};
+	struct vhost_user_options *o = &e->vhost_user;
+	unsigned *const to[] = {&o->queues, &o->queue_size, &o->block_size};
+	unsigned long n;
+
+	if (strcmp(name, "serial") == 0) {
+		o->serial = value;
+		return 0;
+	}
+	for (unsigned i = 0; i < ARRAY_ENTRIES(numbers); i++) {
+		if (strcmp(name, numbers[i].name) != 0)
+			continue;
+		if (number_parse(&numbers[i], value, &n) < 0)
+			return -EINVAL;
+		if (i < ARRAY_ENTRIES(to))
+			*to[i] = (unsigned)n;
+		else
+			o->poll_ns = n * 1000;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* The plain path is meant, as VMMs have it too. */
+static int vhost_user_start(struct co *co, struct serve *s, struct serve_export *e, struct err *err)
+{
+	struct vhost_user_options *o = &e->vhost_user;
+	AUTO_FREE char *address = NULL;
+
+	if (e->disks_n != 1)
+		return err_set(
+			err, -EINVAL, "--vhost-user %s: image=NAME has to say which one of the images", e->where);
+	if (asprintf(&address, "%s%s", strncmp(e->where, "unix:", 5) == 0 ? "" : "unix:", e->where) < 0)
+		return err_set(err, -ENOMEM, "no memory");
+	int r = inherited(co, s, e->where, &o->listener, err);
+
+	o->address = address;
+	o->disk = e->disks[0];
+	o->log = &s->log.log;
+	return r < 0 ? r : vhost_user_export_start(co, o, &e->export, err);
+}
+
 /* ---- kinds ---- */
 
 static const struct serve_kind kinds[] = {
 	{.name = "nbd", .option = nbd_option, .start = nbd_start},
+	{.name = "vhost-user", .option = vhost_user_option, .start = vhost_user_start},
 };
 
 const struct serve_kind *serve_kind_find(const char *name)
@@ -125,7 +191,7 @@ static int disks_select(struct serve *s, struct serve_export *e)
 int serve_exports_finish(struct serve *s)
 {
 	if (s->exports_n == 0)
-		return cli_usage("serve", "where to? --nbd ADDRESS is missing");
+		return cli_usage("serve", "where to? --nbd ADDRESS or --vhost-user PATH is missing");
 	for (unsigned i = 0; i < s->exports_n; i++) {
 		int r = disks_select(s, &s->exports[i]);
 

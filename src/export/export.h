@@ -65,4 +65,26 @@ int nbd_export_start(struct co *co, const struct nbd_options *options, struct ex
 	ATTR_MUST_USE;
 const char *nbd_export_address(const struct export *e);
 
+/* ---- vhost-user-blk (docs/interop/vhost-user.rst of QEMU; virtio 1.2, section 5.2) ---- */
+
+struct vhost_user_options {
+	const char *address;      /* "unix:PATH" */
+	struct io_sock *listener; /* as with NBD */
+	const struct export_disk *disk;
+	struct log *log;     /* may be NULL */
+	const char *serial;  /* at most 20 bytes; NULL: none */
+	unsigned queues;     /* the most that a front end may use; 0: 64 */
+	unsigned queue_size; /* entries of one at most, a power of two; 0: 1024 */
+	unsigned block_size; /* of the disk: 512 or 4096; 0: 512 */
+	uint64_t poll_ns;    /* how long a queue is watched, at most, before we wait to be told; 0: not at all */
+};
+
+/*
+ * Listens when it returns, for one front end at a time. When it stops, nothing more is taken from the guest; what was
+ * taken is done and given back. A front end that connects again, to whoever serves then, goes on where it was.
+ */
+int vhost_user_export_start(
+	struct co *co, const struct vhost_user_options *options, struct export **out, struct err *err) ATTR_MUST_USE;
+const char *vhost_user_export_address(const struct export *e);
+
 #endif

@@ -33,6 +33,7 @@ struct mapping {
 };
 
 static struct mapping mappings[MAPPINGS];
+static atomic_uint breaks;
 static struct sigaction previous;
 static pthread_once_t installed = PTHREAD_ONCE_INIT;
 
@@ -63,6 +64,8 @@ bool io_map_broken(const struct io_map *m)
 	return atomic_load_explicit(&mappings[m->slot].broken, memory_order_relaxed);
 }
 
+unsigned io_map_breaks(void) { return atomic_load_explicit(&breaks, memory_order_relaxed); }
+
 static struct mapping *mapping_of(uintptr_t address)
 {
 	for (unsigned i = 0; i < MAPPINGS; i++) {
@@ -82,6 +85,7 @@ static bool replace(struct mapping *m)
 	size_t len = atomic_load(&m->end) - (uintptr_t)start;
 
 	atomic_store(&m->broken, true);
+	atomic_fetch_add(&breaks, 1);
 	return mmap(start, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
 		       0) == start;
 }

@@ -53,6 +53,7 @@ uint8_t *io_map_bytes(const struct io_map *m);
 uint64_t io_map_len(const struct io_map *m);
 /* Whether some of it was taken away by its owner: then all of it reads zeros, and what is written is lost. */
 bool io_map_broken(const struct io_map *m);
+unsigned io_map_breaks(void); /* how often that has happened in this process: asked before each mapping is */
 void io_unmap(struct co *co, struct io_map *m); /* NULL is fine */
 
 #endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* The server: one front end at a time, and who comes after it; see export.h and device.h. */
+#include "export/vhost_user/device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+
+#define ACCEPT_PAUSE_NS (UINT64_C(100) * 1000 * 1000)
+#define QUEUES 64
+
+/* ---- sessions ---- */
+
+static void server_ended_one(struct vu_server *s)
+{
+	s->alive--;
+	co_queue_wake_all(&s->ended);
+}
+
+static int server_spawn(struct co *co, struct vu_server *s, const char *name, co_entry *entry, void *arg)
+{
+	int r = co_spawn(co_sched_of(co), name, entry, arg);
+
+	if (r == 0)
+		s->alive++;
+	return r;
+}
+
+static void session_entry(struct co *co, void *arg)
+{
+	struct vu_session *session = arg;
+	struct vu_server *s = session->server;
+
+	vu_session_run(co, session);
+	s->session = NULL;
+	vu_session_free(co, session);
+	server_ended_one(s);
+}
+
+static void session_begin(struct co *co, struct vu_server *s, struct io_sock *sock)
+{
+	struct vu_session *session = s->stopping ? NULL : vu_session_new(co, s, sock);
+
+	if (!session) {
+		io_sock_close(co, sock);
+		return;
+	}
+	s->session = session;
+	s->export.stats.clients++;
+	if (server_spawn(co, s, "vhost-user-session", session_entry, session) == 0)
+		return;
+	s->session = NULL;
+	vu_session_free(co, session);
+}
+
+/* Who comes while another is there is sent away, but for one who comes when the other is just about to end. */
+static void front_end_welcome(struct co *co, struct vu_server *s, struct io_sock *sock)
+{
+	if (s->session && !s->session->ending) {
+		vu_say(s, "a second front end is sent away: there is one already");
+		s->export.stats.refused++;
+		io_sock_close(co, sock);
+		return;
+	}
+	while (s->session)
+		co_queue_wait(co, &s->ended);
+	session_begin(co, s, sock);
+}
+
+static void accept_entry(struct co *co, void *arg)
+{
+	struct vu_server *s = arg;
+
+	while (!s->stopping) {
+		struct io_sock *sock;
+		int r = io_accept(co, s->listener, &sock);
+
+		if (r == 0)
+			front_end_welcome(co, s, sock);
+		else if (!s->stopping)
+			co_sleep(co, ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
+	}
+	server_ended_one(s);
+}
+
+/* ---- what every export can do ---- */
+
+static struct vu_server *server_of(const struct export *e) { return container_of(e, struct vu_server, export); }
+
+static char *server_where(const struct export *e, const struct export_disk *disk)
+{
+	char *text;
+
+	(void)disk;
+	return asprintf(&text, "vhost-user:%s", io_sock_address(server_of(e)->listener) + strlen("unix:")) < 0 ? NULL
+													       : text;
+}
+
+static unsigned server_clients(const struct export *e, const struct export_disk *disk)
+{
+	const struct vu_server *s = server_of(e);
+
+	return s->disk == disk && s->session;
+}
+
+static void server_resized(struct export *e, const struct export_disk *disk)
+{
+	struct vu_server *s = server_of(e);
+
+	if (s->disk == disk && s->session && !s->session->ending)
+		vu_session_resized(s->session);
+}
+
+static void server_free(struct vu_server *s)
+{
+	free(s->serial);
+	free(s);
+}
+
+static void server_stop(struct co *co, struct export *e)
+{
+	struct vu_server *s = server_of(e);
+
+	s->stopping = true;
+	io_sock_shutdown(s->listener);
+	if (s->session)
+		vu_session_stop(co, s->session);
+	while (s->alive > 0)
+		co_queue_wait(co, &s->ended);
+	io_sock_close(co, s->listener);
+	server_free(s);
+}
+
+static const struct export_ops server_ops = {
+	.kind = "vhost-user",
+	.where = server_where,
+	.clients = server_clients,
+	.resized = server_resized,
+	.stop = server_stop,
+};
+
+const char *vhost_user_export_address(const struct export *e) { return io_sock_address(server_of(e)->listener); }
+
+/* ---- start ---- */
+
+static int options_check(const struct vhost_user_options *o, struct err *err)
+{
+	if (!o->listener && strncmp(o->address, "unix:", 5) != 0)
+		return err_set(err, -EINVAL, "vhost-user needs a unix socket, not \"%s\"", o->address);
+	if (o->queues > VU_QUEUES)
+		return err_set(err, -EINVAL, "%u queues are too many, %d are possible", o->queues, VU_QUEUES);
+	if (o->queue_size != 0 && (!is_power_of_two(o->queue_size) || o->queue_size > VU_RING_MAX))
+		return err_set(
+			err, -EINVAL, "a queue's size is a power of two up to %u, not %u", VU_RING_MAX, o->queue_size);
+	if (o->block_size != 0 && o->block_size != 512 && o->block_size != 4096)
+		return err_set(err, -EINVAL, "a disk has blocks of 512 or 4096 bytes, not %u", o->block_size);
+	if (o->serial && strlen(o->serial) > VIRTIO_BLK_ID_BYTES)
+		return err_set(err, -EINVAL, "a serial number has at most %d bytes", VIRTIO_BLK_ID_BYTES);
+	return 0;
+}
+
+static struct vu_server *server_new(const struct vhost_user_options *o)
+{
+	struct vu_server *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->export = (struct export){.ops = &server_ops, .log = o->log};
+	s->disk = o->disk;
+	s->block = o->block_size ? o->block_size : VU_SECTOR;
+	s->queues = o->queues ? o->queues : QUEUES;
+	s->queue_size = o->queue_size ? o->queue_size : VU_RING_MAX;
+	s->poll_ns = o->poll_ns;
+	co_queue_init(&s->ended);
+	s->serial = strdup(o->serial ? o->serial : "");
+	if (s->serial)
+		return s;
+	free(s);
+	return NULL;
+}
+
+static int server_listen(struct co *co, struct vu_server *s, const struct vhost_user_options *o, struct err *err)
+{
+	int r = s->listener ? 0 : io_listen(co, o->address, &s->listener, err);
+
+	if (r == 0 && server_spawn(co, s, "vhost-user-accept", accept_entry, s) < 0)
+		r = err_set(err, -EAGAIN, "too many coroutines for one more server");
+	return r;
+}
+
+int vhost_user_export_start(
+	struct co *co, const struct vhost_user_options *options, struct export **out, struct err *err)
+{
+	int r = options_check(options, err);
+	struct vu_server *s = r == 0 ? server_new(options) : NULL;
+
+	if (r == 0 && !s)
+		r = err_set(err, -ENOMEM, "no memory for the server");
+	if (r < 0) {
+		io_sock_close(co, options->listener);
+		return r;
+	}
+	s->listener = options->listener;
+	r = server_listen(co, s, options, err);
+	if (r < 0) {
+		io_sock_close(co, s->listener);
+		server_free(s);
+		return r;
+	}
+	*out = &s->export;
+	return 0;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* A session with a front end: its life, and the coroutine that receives; see device.h. */
+#include "export/vhost_user/device.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/math.h"
+
+/* ---- beginning and end ---- */
+
+static bool parts_make(struct vu_session *s)
+{
+	s->queue = calloc(s->server->queues, sizeof(*s->queue));
+	s->jobs = calloc(VU_JOBS, sizeof(*s->jobs));
+	s->memory = vu_memory_new();
+	return s->queue && s->jobs && s->memory;
+}
+
+static void parts_free(struct co *co, struct vu_session *s)
+{
+	for (unsigned i = 0; s->queue && i < s->server->queues; i++)
+		vu_queue_free(&s->queue[i]);
+	vu_memory_put(co, s->memory);
+	io_unmap(co, s->log_map);
+	io_unmap(co, s->inflight_map);
+	free(s->queue);
+	free(s->jobs);
+	free(s);
+}
+
+static void parts_join(struct vu_session *s)
+{
+	for (unsigned i = 0; i < s->server->queues; i++) {
+		s->queue[i].session = s;
+		s->queue[i].index = i;
+	}
+	for (unsigned i = 0; i < VU_JOBS; i++) {
+		s->jobs[i].session = s;
+		list_push(&s->idle, &s->jobs[i].link);
+	}
+}
+
+struct vu_session *vu_session_new(struct co *co, struct vu_server *server, struct io_sock *sock)
+{
+	struct vu_session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->server = server;
+	s->sock = sock;
+	s->writeback = !server->disk->writethrough;
+	s->breaks = io_map_breaks();
+	list_init(&s->idle);
+	co_queue_init(&s->rested);
+	co_sem_init(&s->idle_jobs, VU_JOBS);
+	co_group_init(&s->group, co_sched_of(co));
+	if (!parts_make(s)) {
+		parts_free(co, s);
+		return NULL;
+	}
+	parts_join(s);
+	return s;
+}
+
+void vu_session_free(struct co *co, struct vu_session *s)
+{
+	io_sock_close(co, s->backend);
+	io_sock_close(co, s->sock);
+	parts_free(co, s);
+}
+
+static void session_end(struct vu_session *s)
+{
+	s->ending = true;
+	io_sock_shutdown(s->sock);
+}
+
+void vu_session_check(struct vu_session *s)
+{
+	unsigned breaks = io_map_breaks();
+
+	if (breaks == s->breaks)
+		return;
+	s->breaks = breaks;
+	if (s->ending ||
+		!(vu_memory_broken(s->memory) || (s->log_map && io_map_broken(s->log_map)) ||
+			(s->inflight_map && io_map_broken(s->inflight_map))))
+		return;
+	vu_say(s->server, "memory that the front end shares was cut short while it was in use; the session ends");
+	session_end(s);
+}
+
+static bool all_rest(const struct vu_session *s)
+{
+	for (unsigned i = 0; i < s->server->queues; i++)
+		if (!vu_queue_is_resting(&s->queue[i]))
+			return false;
+	return true;
+}
+
+void vu_session_stop(struct co *co, struct vu_session *s)
+{
+	s->stopping = true;
+	while (!all_rest(s))
+		co_queue_wait(co, &s->rested);
+	session_end(s);
+}
+
+bool vu_session_logs(const struct vu_session *s) { return s->log.bits && s->features & VU_F_LOG_ALL; }
+
+static void resized_entry(struct co *co, void *arg)
+{
+	struct vu_session *s = arg;
+	struct vu_header header = {.request = VU_BACKEND_CONFIG_CHANGE, .flags = VU_VERSION};
+
+	if (s->backend && io_send(co, s->backend, IOV_BUF(&header, sizeof(header))) < 0)
+		vu_say(s->server, "the front end can't be told of the disk's new size");
+}
+
+void vu_session_resized(struct vu_session *s)
+{
+	if (s->backend && s->protocol & VU_P_CONFIG &&
+		co_group_spawn(&s->group, "vhost-user-resized", resized_entry, s) < 0)
+		vu_say(s->server, "the front end isn't told of the disk's new size: too many coroutines");
+}
+
+/* ---- receiving ---- */
+
+/* Descriptors come with whichever byte of a message; all of them are collected. */
+static void fds_add(struct co *co, struct io_fds *all, const struct io_fds *more)
+{
+	for (unsigned i = 0; i < more->n; i++) {
+		if (all->n < IO_FDS) {
+			all->fd[all->n++] = more->fd[i];
+		} else {
+			all->cut = true;
+			io_fd_close(co, more->fd[i]);
+		}
+	}
+	all->cut |= more->cut;
+}
+
+static int receive_bytes(struct co *co, struct vu_session *s, void *to, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		struct io_fds fds;
+		ssize_t n = io_recv_fds(co, s->sock, (char *)to + done, len - done, &fds);
+
+		fds_add(co, &s->fds, &fds);
+		if (n <= 0)
+			return n < 0 ? (int)n : -EPIPE;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+static void fds_drop(struct co *co, struct vu_session *s)
+{
+	for (unsigned i = 0; i < s->fds.n; i++)
+		if (s->fds.fd[i] >= 0)
+			io_fd_close(co, s->fds.fd[i]);
+	s->fds = (struct io_fds){.n = 0};
+}
+
+/* 0: there is a message; -EPROTO: one that is none, explained; else the connection is at its end. */
+static int receive(struct co *co, struct vu_session *s)
+{
+	struct vu_header header;
+	int r = receive_bytes(co, s, &header, sizeof(header));
+
+	if (r == 0)
+		r = vu_message_begin(&header, &s->message, &s->err);
+	if (r == 0)
+		r = receive_bytes(co, s, &s->message.payload, s->message.size);
+	return r == 0 ? vu_message_check(&s->message, s->fds.n, s->fds.cut, &s->err) : r;
+}
+
+/* ---- answering ---- */
+
+static int reply_send(struct co *co, struct vu_session *s, uint32_t bytes, int fd)
+{
+	struct vu_header header = {.request = s->message.request, .flags = VU_VERSION | VU_REPLY, .size = bytes};
+	struct iovec v[] = {{&header, sizeof(header)}, {&s->message.payload, bytes}};
+
+	return io_send_fds(co, s->sock, iov_of(v, 2), &fd, fd >= 0);
+}
+
+/* Whether a number says how it went, where there is no other reply. */
+static bool is_acknowledged(const struct vu_session *s)
+{
+	return s->message.need_reply && s->protocol & VU_P_REPLY_ACK && !vu_request_has_reply(s->message.request);
+}
+
+/* A failure that can't be told any other way ends the session; one of GET_CONFIG and its like, too. */
+static int message_next(struct co *co, struct vu_session *s)
+{
+	uint32_t bytes;
+	bool acknowledge;
+	int fd, failure, r = 0;
+
+	failure = vu_handle(co, s, &bytes, &fd);
+	if (failure < 0)
+		vu_say(s->server, "%s fails: %s", vu_request_name(s->message.request), s->err.text);
+	acknowledge = is_acknowledged(s);
+	if (acknowledge) {
+		s->message.payload.u64 = failure < 0;
+		bytes = sizeof(uint64_t);
+	}
+	if (acknowledge || (failure == 0 && bytes > 0))
+		r = reply_send(co, s, bytes, fd);
+	else
+		r = failure;
+	if (fd >= 0)
+		io_fd_close(co, fd);
+	return r;
+}
+
+void vu_session_run(struct co *co, struct vu_session *s)
+{
+	int r = 0;
+
+	while (!s->ending && r == 0) {
+		r = receive(co, s);
+		if (r == -EPROTO)
+			vu_say(s->server, "the front end is sent away: %s", s->err.text);
+		if (r == 0)
+			r = message_next(co, s);
+		fds_drop(co, s);
+	}
+	s->ending = true;
+	for (unsigned i = 0; i < s->server->queues; i++) {
+		struct vu_queue *q = &s->queue[i];
+
+		vu_queue_stop(co, q);
+		io_event_close(co, take(q->call));
+		io_event_close(co, take(q->error));
+	}
+	io_sock_shutdown(s->sock);
+	co_group_wait(co, &s->group);
+}
