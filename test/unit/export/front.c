@@ -6,6 +6,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* ---- the server ---- */
@@ -48,6 +49,22 @@ void vu_rig_stop(struct co *co, struct vu_rig *rig)
 {
 	rig->export->ops->stop(co, rig->export);
 	CHECK_INT(node_close(co, &take(rig->mem)->node), 0);
+}
+
+void vu_rig_said(const struct vu_rig *rig, const char *text)
+{
+	if (!strstr(rig->said, text)) {
+		fprintf(stderr, "nowhere \"%s\" in:\n%s", text, rig->said);
+		abort();
+	}
+}
+
+int memory_of(size_t bytes)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
+	return fd;
 }
 
 /* ---- connection ---- */
@@ -286,6 +303,25 @@ void front_start(struct co *co, struct vu_rig *rig, struct front *f)
 	for (unsigned i = 0; i < FRONT_QUEUES; i++)
 		ring_make(f, i);
 	front_queue_start(co, f, 0, f->packed ? 0x80008000 : 0);
+}
+
+void front_begin(struct co *co, struct vu_rig *rig, struct front *f)
+{
+	vu_rig_start(co, rig, (struct vhost_user_options){.queues = FRONT_QUEUES});
+	front_start(co, rig, f);
+}
+
+void front_end(struct co *co, struct vu_rig *rig, struct front *f)
+{
+	front_close(co, f);
+	vu_rig_stop(co, rig);
+}
+
+bool front_region(struct co *co, struct front *f, unsigned request, struct vu_region_wire region, int fd)
+{
+	struct vu_single_region_wire w = {.region = region};
+
+	return front_order(co, f, request, &w, sizeof(w), &fd, fd >= 0);
 }
 
 /* ---- requests ---- */

@@ -28,6 +28,8 @@ struct vu_rig {
 
 void vu_rig_start(struct co *co, struct vu_rig *rig, struct vhost_user_options options);
 void vu_rig_stop(struct co *co, struct vu_rig *rig);
+void vu_rig_said(const struct vu_rig *rig, const char *text); /* somewhere in the log */
+int memory_of(size_t bytes);                                  /* a descriptor of so much */
 
 struct front_queue {
 	struct driver driver;
@@ -77,6 +79,12 @@ void front_queue_start(struct co *co, struct front *f, unsigned i, uint32_t base
 uint32_t front_queue_stop(struct co *co, struct front *f, unsigned i);
 /* All of that for queue 0, on a new ring. */
 void front_start(struct co *co, struct vu_rig *rig, struct front *f);
+
+/* Server, and all of that; and its end. */
+void front_begin(struct co *co, struct vu_rig *rig, struct front *f);
+void front_end(struct co *co, struct vu_rig *rig, struct front *f);
+/* ADD_MEM_REG or REM_MEM_REG; fd may be -1. */
+bool front_region(struct co *co, struct front *f, unsigned request, struct vu_region_wire region, int fd);
 
 /* Requests: offers one, with a header at its own place and data at `data`, split into parts; returns its head. The status
  * lies at front_status. */
