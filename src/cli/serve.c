@@ -26,12 +26,14 @@ static const char help[] =
 	"  FILE                         one image, under the name of --export-name\n"
 	"      --image NAME=FILE[,OPTION=VALUE...]\n"
 	"                               one of many; OPTION: format, read-only, snapshot, cache, discard, data-file,\n"
-	"                               description, key-secret, each as below, which it overrides\n"
+	"                               description, bitmap, key-secret, each as below, which it\n"
+	"                               overrides\n"
 	"  -r, --read-only              clients may only read; the image is opened read only\n"
 	"  -f, --format FORMAT          the image is qcow2 or raw; needed to write to a raw image\n"
 	"      --snapshot SNAPSHOT      the disk as it was in this snapshot of the image (ID or name); implies --read-only\n"
 	"      --cache MODE             writeback (default), none, writethrough, directsync, or unsafe\n"
 	"      --discard MODE           unmap (default): a trim gives space back; ignore: it does nothing\n"
+	"  -B, --bitmap NAME            clients may ask for this dirty bitmap (qemu:dirty-bitmap:NAME); may be given more than once\n"
 	"      --data-file FILE         the image's external data file (default: the one that the image names)\n"
 	"      --allow DIR              backing and data files may also lie in DIR; may be given more than once\n"
 	"      --allow none             open no backing and no data file that a header names, not even one beside the image\n" CLI_KEY_SECRET_HELP
@@ -98,6 +100,7 @@ static const struct option long_options[] = {
 	{"cache", required_argument, NULL, OPT_OF_IMAGE},
 	{"discard", required_argument, NULL, OPT_OF_IMAGE},
 	{"data-file", required_argument, NULL, OPT_OF_IMAGE},
+	{"bitmap", required_argument, NULL, 'B'},
 	{"aio", required_argument, NULL, OPT_AIO},
 	{"allow", required_argument, NULL, OPT_ALLOW},
 	{"fork", no_argument, NULL, OPT_FORK},
@@ -161,6 +164,7 @@ static int parse_one(struct serve *s, int option, const char *name, const char *
 	case 'f': s->defaults.open.format = optarg; return 0;
 	case 'x': s->defaults.disk.name = optarg; return 0;
 	case 'D': s->defaults.disk.description = optarg; return 0;
+	case 'B': return serve_image_option(s, &s->defaults, "bitmap", optarg);
 	case OPT_AIO: s->aio = optarg; return 0;
 	case OPT_ALLOW: return cli_allow_add(&s->allow, "serve", optarg);
 	case OPT_FORK: s->fork_first = true; return 0;
@@ -196,7 +200,7 @@ static int parse(struct serve *s, int argc, char **argv)
 	int option, index = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":rf:x:D:h", long_options, &index)) != -1) {
+	while ((option = getopt_long(argc, argv, ":rf:x:D:B:h", long_options, &index)) != -1) {
 		if (option == 'h') {
 			fputs(help, stdout);
 			return 1;

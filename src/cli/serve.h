@@ -19,11 +19,20 @@
 #define SERVE_IMAGES 64
 #define SERVE_EXPORTS 64
 
+struct serve_bitmap {                  /* a dirty bitmap that clients may ask for */
+	struct export_context context; /* its name is on the heap */
+	struct node *node;             /* the image's own, below any filter */
+	const char *name;
+};
+
 struct serve_image {
 	char *spec; /* of --image, which the strings below lie in; NULL: they are of the command line */
 	struct image_open open;
 	struct crypto_secret key; /* of key-secret= */
-	struct export_disk disk;  /* its node is NULL until the image is open */
+	struct serve_bitmap bitmaps[EXPORT_CONTEXTS];
+	const struct export_context *contexts[EXPORT_CONTEXTS];
+	unsigned bitmaps_n;
+	struct export_disk disk; /* its node is NULL until the image is open */
 };
 
 struct serve;

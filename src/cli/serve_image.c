@@ -44,6 +44,14 @@ static int option_key(struct serve *s, struct serve_image *i, const char *id)
 	return 0;
 }
 
+static int option_bitmap(struct serve_image *i, const char *name)
+{
+	if (i->bitmaps_n == EXPORT_CONTEXTS)
+		return cli_usage("serve", "more than %d bitmaps of one image", EXPORT_CONTEXTS);
+	i->bitmaps[i->bitmaps_n++].name = name;
+	return 0;
+}
+
 int serve_image_option(struct serve *s, struct serve_image *i, const char *name, const char *value)
 {
 	if (strcmp(name, "cache") == 0)
@@ -54,6 +62,8 @@ int serve_image_option(struct serve *s, struct serve_image *i, const char *name,
 		return option_read_only(i, value);
 	if (strcmp(name, "key-secret") == 0)
 		return option_key(s, i, value);
+	if (strcmp(name, "bitmap") == 0)
+		return option_bitmap(i, value);
 	if (strcmp(name, "format") == 0)
 		i->open.format = value;
 	else if (strcmp(name, "data-file") == 0)
@@ -146,22 +156,85 @@ int serve_images_finish(struct serve *s, const char *file)
 
 void serve_images_fini(struct serve *s)
 {
-	for (unsigned i = 0; i < s->images_n; i++)
+	for (unsigned i = 0; i < s->images_n; i++) {
+		for (unsigned b = 0; b < s->images[i].bitmaps_n; b++)
+			free((char *)s->images[i].bitmaps[b].context.name);
 		free(s->images[i].spec);
+	}
+}
+
+/* ---- dirty bitmaps ---- */
+
+static int bitmap_status(
+	struct co *co, const struct export_context *c, uint64_t off, uint64_t len, uint32_t *flags, uint64_t *run)
+{
+	const struct serve_bitmap *b = container_of(c, struct serve_bitmap, context);
+	struct qcow2_bitmap_extent extent;
+	int r = qcow2_bitmap_run(co, b->node, b->name, off, len, &extent);
+
+	if (r < 0)
+		return r;
+	*flags = extent.dirty; /* NBD_STATE_DIRTY of QEMU's docs/interop/nbd.txt */
+	*run = extent.len;
+	return 0;
+}
+
+/* The first question tells whether it exists and is usable. */
+static int bitmap_open(struct co *co, struct serve_image *i, struct serve_bitmap *b, struct err *err)
+{
+	struct qcow2_bitmap_extent extent;
+	int r = -ENOTSUP;
+	char *name;
+
+	b->node = image_qcow2_of(i->disk.node);
+	if (b->node)
+		r = qcow2_bitmap_run(co, b->node, b->name, 0, 1, &extent);
+	if (r == -ENOENT)
+		return err_set(err, r, "%s: there is no bitmap '%s'", i->open.path, b->name);
+	if (r < 0)
+		return err_set(err, r, "%s: bitmap '%s' can't be used: %s", i->open.path, b->name, strerror(-r));
+	if (asprintf(&name, "qemu:dirty-bitmap:%s", b->name) < 0)
+		return err_set(err, -ENOMEM, "no memory");
+	b->context = (struct export_context){.name = name, .status = bitmap_status};
+	return 0;
+}
+
+static int bitmaps_open(struct co *co, struct serve_image *i, struct err *err)
+{
+	for (unsigned b = 0; b < i->bitmaps_n; b++) {
+		int r = bitmap_open(co, i, &i->bitmaps[b], err);
+
+		if (r < 0)
+			return r;
+		i->contexts[b] = &i->bitmaps[b].context;
+	}
+	i->disk.contexts = i->contexts;
+	i->disk.contexts_n = i->bitmaps_n;
+	return 0;
 }
 
 /* ---- life ---- */
 
+static int open_one(struct co *co, struct serve *s, struct serve_image *i, struct err *err)
+{
+	int r = image_open(co, &i->open, &i->disk.node, err);
+
+	if (r == 0)
+		r = bitmaps_open(co, i, err);
+	if (r == 0)
+		log_line(&s->log.log, LOG_LEVEL_DEBUG, "%s: open, %s, %llu bytes", i->open.path,
+			export_disk_writable(&i->disk) ? "read-write" : "read-only",
+			(unsigned long long)i->disk.node->size);
+	return r;
+}
+
 int serve_images_open(struct co *co, struct serve *s, struct err *err)
 {
 	for (unsigned i = 0; i < s->images_n; i++) {
-		int r = image_open(co, &s->images[i].open, &s->images[i].disk.node, err);
+		int r = open_one(co, s, &s->images[i], err);
 
 		if (r < 0)
 			return r;
-		log_line(&s->log.log, LOG_LEVEL_DEBUG, "%s: open, %s, %llu bytes", s->images[i].open.path,
-			export_disk_writable(&s->images[i].disk) ? "read-write" : "read-only",
-			(unsigned long long)s->images[i].disk.node->size);
 	}
 	return 0;
 }

@@ -15,6 +15,14 @@
 #include "io/io.h"
 #include "node/node.h"
 
+/* Something else that can be told of a disk's ranges, under a name: a dirty bitmap. */
+struct export_context {
+	const char *name; /* of the NBD protocol, "qemu:dirty-bitmap:NAME" */
+	/* What holds at off: flags, and for how many bytes, at least 1 and at most len. 0 or a negative errno. */
+	int (*status)(struct co *co, const struct export_context *c, uint64_t off, uint64_t len, uint32_t *flags,
+		uint64_t *run);
+};
+
 struct export_disk {
 	const char *name;        /* "" is the default one */
 	const char *description; /* NULL: none */
@@ -22,7 +30,10 @@ struct export_disk {
 	bool read_only;
 	bool writethrough; /* every write is FUA */
 	bool no_discard;   /* a discard does nothing, written zeros keep their space */
+	const struct export_context *const *contexts;
+	unsigned contexts_n;
 };
+#define EXPORT_CONTEXTS 32
 
 /* Whether it may be changed through an export. */
 static inline bool export_disk_writable(const struct export_disk *d) { return !d->read_only && !d->node->read_only; }
@@ -57,6 +68,7 @@ struct nbd_options {
 	struct log *log;       /* may be NULL */
 	unsigned connections;  /* the most at once, further ones are closed; 0: 100 */
 	uint64_t handshake_ns; /* a client that isn't through with the handshake by then is closed; 0: 10 s */
+	uint64_t patience_ns;  /* a client that takes less than 256 KiB of its replies in it is closed; 0: 30 s */
 	uint64_t grace_ns;     /* how long a stop waits for clients to take their replies; 0: 5 s */
 };
 

@@ -4,33 +4,51 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+#include "base/math.h"
 
 struct nbd_conn *nbd_conn_new(struct nbd_server *server, struct io_sock *sock)
 {
 	struct nbd_conn *c = calloc(1, sizeof(*c));
 
-	if (!c || nbd_stream_init(&c->stream, sock) < 0) {
+	if (!c || nbd_stream_init(&c->stream, &c->channel) < 0) {
 		free(c);
 		return NULL;
 	}
 	c->server = server;
-	c->sock = sock;
-	c->in_handshake = true;
+	c->number = ++server->export.stats.clients;
+	c->channel = (struct nbd_channel){.sock = sock, .patience_ns = server->patience_ns, .deadline_ns = CO_NEVER};
+	c->handshake_deadline_ns = CO_NEVER;
 	list_init(&c->idle);
 	list_init(&c->replies);
-	co_queue_init(&c->handshake_over);
 	co_sem_init(&c->idle_jobs, NBD_JOBS);
-	nbd_pool_init(&c->pool);
+	nbd_pool_init(&c->pool, &server->budget);
 	list_push(&server->conns, &c->link);
 	return c;
+}
+
+void nbd_conn_log(const struct nbd_conn *c, enum log_level level, const char *format, ...)
+{
+	char text[LOG_LINE_BYTES];
+	va_list args;
+
+	if (!c->server->export.log || level > c->server->export.log->level)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	log_line(c->server->export.log, level, "NBD client %llu of %s: %s", (unsigned long long)c->number,
+		io_sock_address(c->server->listener), text);
 }
 
 void nbd_conn_free(struct co *co, struct nbd_conn *c)
 {
 	assert(c->in_flight == 0 && list_empty(&c->replies));
 	list_remove(&c->link);
-	io_sock_close(co, c->sock);
+	io_sock_close(co, c->channel.sock);
 	nbd_stream_fini(&c->stream);
 	nbd_pool_fini(&c->pool);
 	free(c->jobs);
@@ -41,7 +59,7 @@ void nbd_conn_shutdown(struct nbd_conn *c)
 {
 	c->stopping = true;
 	c->broken = true;
-	io_sock_shutdown(c->sock);
+	io_sock_shutdown(c->channel.sock);
 }
 
 void nbd_conn_stop(struct nbd_conn *c)
@@ -76,8 +94,9 @@ static struct nbd_job *job_get(struct co *co, struct nbd_conn *c, const struct n
 	list_remove(&job->link);
 	job->req = *req;
 	job->begun_ns = co_now(co);
-	job->error = nbd_check_request(&c->terms, req);
-	job->hole = job->descriptors = 0;
+	job->error = NBD_SUCCESS;
+	job->hole = 0;
+	job->payload_len = 0;
 	return job;
 }
 
@@ -96,15 +115,48 @@ void nbd_job_put(struct nbd_job *job)
 /* ---- receiving requests ---- */
 
 /* Takes the data of a write off the stream, into the job's buffer or, if it is refused, to nowhere. */
-static int payload_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job)
+static int data_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job)
 {
-	uint32_t len = job->req.len;
+	uint64_t len = job->req.payload;
 
 	if (job->error == NBD_SUCCESS && len > 0)
 		job->error = nbd_error_of(nbd_pool_get(co, &c->pool, len, &job->buffer));
 	if (job->error != NBD_SUCCESS)
 		return nbd_stream_skip(co, &c->stream, len);
 	return len > 0 ? nbd_stream_read(co, &c->stream, job->buffer.data, len) : 0;
+}
+
+/* What a BLOCK_STATUS asks for. */
+static int status_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job)
+{
+	const void *data;
+	int r;
+
+	if (job->req.payload > NBD_STATUS_PAYLOAD_BYTES) {
+		job->error = NBD_EINVAL;
+		return nbd_stream_skip(co, &c->stream, job->req.payload);
+	}
+	r = nbd_stream_need(co, &c->stream, job->req.payload, &data);
+	if (r == 0 && !nbd_parse_status_payload(&c->terms, data, job->req.payload, &job->req))
+		job->error = NBD_EINVAL;
+	return r;
+}
+
+/* Takes what follows the request off the stream, and says whether it is permitted. */
+static int payload_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job)
+{
+	int r = 0;
+
+	job->req.contexts = c->terms.contexts;
+	if (job->req.payload > 0 && job->req.type == NBD_CMD_BLOCK_STATUS)
+		r = status_receive(co, c, job);
+	if (job->error == NBD_SUCCESS)
+		job->error = nbd_check_request(&c->terms, &job->req);
+	if (job->req.type == NBD_CMD_WRITE)
+		return data_receive(co, c, job);
+	if (job->req.payload > 0 && job->req.type != NBD_CMD_BLOCK_STATUS)
+		return nbd_stream_skip(co, &c->stream, job->req.payload);
+	return r;
 }
 
 static void job_entry(struct co *co, void *arg) { nbd_request_run(co, arg); }
@@ -116,22 +168,40 @@ static void job_start(struct co *co, struct nbd_conn *c, struct nbd_job *job)
 		nbd_request_run(co, job);
 }
 
+/* The head of the next request: 0, or why there is none. */
+static int request_receive(struct co *co, struct nbd_conn *c, struct nbd_request *req)
+{
+	bool extended = c->terms.extended;
+	size_t bytes = extended ? sizeof(struct nbd_extended_request_wire) : sizeof(struct nbd_request_wire);
+	const void *wire;
+	int r = nbd_stream_need(co, &c->stream, bytes, &wire);
+
+	if (r < 0)
+		return r;
+	if (extended ? nbd_parse_extended_request(wire, req) : nbd_parse_request(wire, req))
+		return 0;
+	nbd_conn_log(c, LOG_LEVEL_WARNING, "what should be a request has a wrong magic number");
+	return -EPROTO;
+}
+
 /* Receives one request and starts it; false: it was the last. */
 static bool request_next(struct co *co, struct nbd_conn *c)
 {
 	struct nbd_request req;
-	const void *wire;
 
-	if (nbd_stream_need(co, &c->stream, sizeof(struct nbd_request_wire), &wire) < 0 || c->stopping)
-		return false;
-	if (!nbd_parse_request(wire, &req) || req.type == NBD_CMD_DISC)
+	if (request_receive(co, c, &req) < 0 || c->stopping || req.type == NBD_CMD_DISC)
 		return false;
 
 	struct nbd_job *job = job_get(co, c, &req);
 	/* "Block size constraints": so much data may be taken for an attack. It is refused, and not read. */
-	bool attack = req.type == NBD_CMD_WRITE && req.len > NBD_PAYLOAD_BYTES;
+	bool attack = req.payload > NBD_PAYLOAD_BYTES;
 
-	if (req.type == NBD_CMD_WRITE && !attack && payload_receive(co, c, job) < 0) {
+	if (attack) {
+		nbd_conn_log(c, LOG_LEVEL_WARNING,
+			"a request comes with %llu bytes, more than the %u that are permitted",
+			(unsigned long long)req.payload, NBD_PAYLOAD_BYTES);
+		job->error = NBD_EINVAL;
+	} else if (payload_receive(co, c, job) < 0) {
 		nbd_job_put(job);
 		return false;
 	}
@@ -141,24 +211,41 @@ static bool request_next(struct co *co, struct nbd_conn *c)
 
 /* ---- the life of a connection ---- */
 
-static void handshake_watch(struct co *co, void *arg)
+uint64_t nbd_conn_deadline(const struct nbd_conn *c)
 {
-	struct nbd_conn *c = arg;
+	return c->broken ? CO_NEVER : MIN(c->handshake_deadline_ns, c->channel.deadline_ns);
+}
 
-	if (c->in_handshake && co_queue_wait_until(co, &c->handshake_over, c->handshake_deadline_ns) == -ETIMEDOUT)
-		nbd_conn_shutdown(c);
+void nbd_conn_watch(struct nbd_conn *c, uint64_t deadline_ns)
+{
+	if (deadline_ns < c->server->watched_ns)
+		co_queue_wake_all(&c->server->watch);
+}
+
+void nbd_conn_expire(struct nbd_conn *c)
+{
+	nbd_conn_log(c, LOG_LEVEL_WARNING, "shown out: %s",
+		c->handshake_deadline_ns == CO_NEVER ? "it doesn't take its replies"
+						     : "it wasn't through with the handshake in time");
+	c->server->export.stats.refused++;
+	nbd_conn_shutdown(c);
 }
 
 static int handshake(struct co *co, struct nbd_conn *c)
 {
 	c->handshake_deadline_ns = co_now(co) + c->server->handshake_ns;
+	nbd_conn_watch(c, c->handshake_deadline_ns);
 
-	int r = co_group_spawn(&c->group, "nbd-deadline", handshake_watch, c);
+	int r = nbd_handshake(co, c);
 
+	c->handshake_deadline_ns = CO_NEVER;
 	if (r == 0)
-		r = nbd_handshake(co, c);
-	c->in_handshake = false;
-	co_queue_wake_all(&c->handshake_over);
+		nbd_conn_log(c, LOG_LEVEL_DEBUG, "has opened '%s', %s headers%s", c->disk->name,
+			c->terms.extended ? "extended" : "compact", c->terms.read_only ? ", read-only" : "");
+	else if (r == -EPROTO)
+		nbd_conn_log(c, LOG_LEVEL_WARNING, "broke the protocol in the handshake");
+	else
+		nbd_conn_log(c, LOG_LEVEL_DEBUG, "left in the handshake");
 	return r;
 }
 
@@ -170,4 +257,5 @@ void nbd_conn_run(struct co *co, struct nbd_conn *c)
 			;
 	}
 	co_group_wait(co, &c->group);
+	nbd_conn_log(c, LOG_LEVEL_DEBUG, "has gone");
 }

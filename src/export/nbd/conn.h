@@ -8,6 +8,9 @@
  * there are NBD_JOBS of them, and when none is free the connection isn't read. Payloads are bounded by the pool in the
  * same way.
  *
+ * The time of clients that don't get through with the handshake, or don't take their replies, runs out: one coroutine of
+ * the server, the watcher, sleeps until the next deadline.
+ *
  * The parts call downwards only: server -> conn -> handshake, request -> contexts, reply.
  */
 #ifndef CORRAL_EXPORT_NBD_CONN_H
@@ -19,7 +22,7 @@
 #include "export/nbd/stream.h"
 
 #define NBD_JOBS 128
-#define NBD_HEAD_BYTES 64 /* of a reply before its payload; the longest is a hole chunk and the head of a data chunk */
+#define NBD_HEAD_BYTES 96 /* of a reply before its payload; the longest is a hole chunk and the head of a data chunk */
 
 struct nbd_server {
 	struct export export; /* first */
@@ -27,13 +30,19 @@ struct nbd_server {
 	const struct export_disk **disks;
 	unsigned disks_n;
 	unsigned most_conns;
-	uint64_t handshake_ns, grace_ns;
+	uint64_t handshake_ns, patience_ns, grace_ns;
+	struct nbd_budget budget;
 
 	bool stopping;
 	struct list conns;
 	unsigned n_conns;
 	unsigned alive; /* coroutines: the acceptor and one for each connection */
 	struct co_queue ended;
+
+	struct co_group watcher; /* one coroutine, which shows those out whose time is up */
+	struct co_queue watch;
+	uint64_t watched_ns; /* until when it sleeps */
+	bool watch_over;
 };
 
 struct nbd_job {
@@ -43,8 +52,7 @@ struct nbd_job {
 	enum nbd_error error;
 	uint64_t begun_ns;
 	struct nbd_buffer buffer; /* what is written, or the payload of the reply */
-	uint32_t hole;        /* READ: so many bytes of the range, from its start, are zeros; the rest is in buffer */
-	uint32_t descriptors; /* BLOCK_STATUS: how many are in buffer */
+	uint32_t hole; /* READ: so many bytes of the range, from its start, are zeros; the rest is in buffer */
 	size_t head_len, payload_len;
 	uint8_t head[NBD_HEAD_BYTES];
 };
@@ -52,16 +60,16 @@ struct nbd_job {
 struct nbd_conn {
 	struct list link; /* of server->conns */
 	struct nbd_server *server;
-	struct io_sock *sock;
+	uint64_t number; /* for messages */
+	struct nbd_channel channel;
 	struct nbd_stream stream;
-	const struct export_disk *disk; /* that the client has chosen; NULL before */
-	uint32_t client_flags;          /* of the handshake */
+	const struct export_disk *disk;      /* that the client has chosen; NULL before */
+	const struct export_disk *meta_disk; /* that contexts were selected of */
+	uint32_t client_flags;               /* of the handshake */
 	struct nbd_terms terms;
 	struct co_group group; /* every coroutine but the one that receives */
 
-	bool in_handshake;
-	uint64_t handshake_deadline_ns;
-	struct co_queue handshake_over;
+	uint64_t handshake_deadline_ns; /* CO_NEVER: it is over */
 
 	bool stopping; /* nothing more is read */
 	bool broken;   /* nothing more can be sent */
@@ -85,6 +93,13 @@ void nbd_conn_free(struct co *co, struct nbd_conn *c); /* closes the socket */
 void nbd_conn_stop(struct nbd_conn *c);
 void nbd_conn_shutdown(struct nbd_conn *c); /* ends it whatever is in flight */
 void nbd_job_put(struct nbd_job *job);
+/* When it is to be shown out, unless something happens before; CO_NEVER: it may stay. */
+uint64_t nbd_conn_deadline(const struct nbd_conn *c);
+void nbd_conn_expire(struct nbd_conn *c); /* the deadline has passed */
+/* Tells the watcher of a deadline to come, if it is earlier than those it knows. */
+void nbd_conn_watch(struct nbd_conn *c, uint64_t deadline_ns);
+/* A line that says which client is meant. */
+void nbd_conn_log(const struct nbd_conn *c, enum log_level level, const char *format, ...) ATTR_PRINTF(3, 4);
 
 /* ---- handshake.c ---- */
 
@@ -95,12 +110,16 @@ int nbd_handshake(struct co *co, struct nbd_conn *c) ATTR_MUST_USE;
 
 /* Carries the job's request out, unless job->error is set already, and sends the reply. */
 void nbd_request_run(struct co *co, struct nbd_job *job);
+/* The reply's chunks, in the job's buffer: payload_len. */
 enum nbd_error nbd_block_status(struct co *co, struct nbd_job *job);
-/* The id by which replies name base:allocation. */
-#define NBD_CONTEXT_ALLOCATION 1
-#define NBD_DESCRIPTORS 1024 /* in one reply at most */
+/* The contexts of a disk by their number, their id less one; NULL: there is none of this number. */
+const char *nbd_context_name(const struct export_disk *disk, unsigned number);
 
 /* ---- reply.c ---- */
+
+#define NBD_CHUNK_BYTES sizeof(struct nbd_extended_chunk_wire) /* at most */
+/* The head of a chunk of the reply; how long it is. */
+size_t nbd_chunk_head(const struct nbd_job *job, uint16_t type, bool last, uint64_t len, void *to);
 
 /* Sends what the job has come to; the job is gone then. */
 void nbd_reply(struct co *co, struct nbd_job *job);

@@ -45,7 +45,7 @@ static int option_reply_parts(struct co *co, struct nbd_conn *c, const struct op
 		len += parts[i].len;
 	}
 	head.len = be32_of(len);
-	return io_send(co, c->sock, iov_of(v, 1 + n));
+	return nbd_channel_send(co, &c->channel, iov_of(v, 1 + n));
 }
 
 static int option_reply(
@@ -95,6 +95,8 @@ static uint16_t export_flags(const struct nbd_conn *c)
 
 	if (c->terms.structured)
 		flags |= NBD_FLAG_SEND_DF;
+	if (c->terms.extended)
+		flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
 	if (c->terms.read_only)
 		return flags | NBD_FLAG_READ_ONLY;
 	if (!c->disk->no_discard)
@@ -124,7 +126,7 @@ static int opt_export_name(struct co *co, struct nbd_conn *c, const struct optio
 		return -ENOENT;
 
 	struct nbd_export_wire wire = {.size = be64_of(c->terms.size), .flags = be16_of(export_flags(c))};
-	int r = io_send(co, c->sock, IOV_BUF(&wire, no_zeroes ? NBD_EXPORT_SHORT_BYTES : sizeof(wire)));
+	int r = nbd_channel_send(co, &c->channel, IOV_BUF(&wire, no_zeroes ? NBD_EXPORT_SHORT_BYTES : sizeof(wire)));
 
 	return r < 0 ? r : TRANSMISSION;
 }
@@ -231,38 +233,93 @@ static int opt_structured_reply(struct co *co, struct nbd_conn *c, const struct 
 {
 	if (o->len > 0)
 		return option_malformed(co, c, o);
+	if (c->terms.extended)
+		return option_refuse(co, c, o, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers are agreed on already");
 	c->terms.structured = true;
 	return option_ack(co, c, o);
 }
 
-static int meta_context(struct co *co, struct nbd_conn *c, const struct option *o, uint32_t id)
+static int opt_extended_headers(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	if (o->len > 0)
+		return option_malformed(co, c, o);
+	if (c->terms.extended)
+		return option_refuse(co, c, o, NBD_REP_ERR_INVALID, "extended headers are agreed on already");
+	c->terms.extended = c->terms.structured = true;
+	return option_ack(co, c, o);
+}
+
+/* ---- metadata contexts ---- */
+
+static int meta_context(struct co *co, struct nbd_conn *c, const struct option *o, uint32_t id, const char *name)
 {
 	be32 wire = be32_of(id);
-	const struct nbd_string parts[] = {part_bytes(&wire, sizeof(wire)), part_text("base:allocation")};
+	const struct nbd_string parts[] = {part_bytes(&wire, sizeof(wire)), part_text(name)};
 
 	return option_reply_parts(co, c, o, NBD_REP_META_CONTEXT, parts, ARRAY_ENTRIES(parts));
+}
+
+/* The contexts that a query means. */
+static uint64_t meta_match(const struct export_disk *disk, struct nbd_string query, bool lists)
+{
+	uint64_t found = 0;
+
+	for (unsigned i = 0; i < NBD_CONTEXTS && nbd_context_name(disk, i); i++) {
+		if (nbd_context_matches(nbd_context_name(disk, i), query, lists))
+			found |= UINT64_C(1) << i;
+	}
+	return found;
+}
+
+/* Those that any query means; to list without a query is to list all. */
+static uint64_t meta_match_all(const struct export_disk *disk, struct nbd_meta_query *q, bool lists)
+{
+	uint64_t found = 0;
+	struct nbd_string query;
+
+	for (unsigned i = 0; lists && q->queries == 0 && i < NBD_CONTEXTS && nbd_context_name(disk, i); i++)
+		found |= UINT64_C(1) << i;
+	while (nbd_parse_meta_next(q, &query))
+		found |= meta_match(disk, query, lists);
+	return found;
+}
+
+/* Ids mean something in a selection only. */
+static int meta_reply(struct co *co, struct nbd_conn *c, const struct option *o, const struct export_disk *disk,
+	uint64_t contexts, bool set)
+{
+	for (uint64_t left = contexts; left != 0; left &= left - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(left);
+		int r = meta_context(co, c, o, set ? i + 1 : 0, nbd_context_name(disk, i));
+
+		if (r < 0)
+			return r;
+	}
+	return option_ack(co, c, o);
 }
 
 static int opt_meta_context(struct co *co, struct nbd_conn *c, const struct option *o)
 {
 	bool set = o->type == NBD_OPT_SET_META_CONTEXT;
+	const struct export_disk *disk;
 	struct nbd_meta_query q;
+	uint64_t found;
 
 	if (set)
-		c->terms.allocation = false; /* also when it fails */
+		c->terms.contexts = 0; /* also when it fails */
 	if (!nbd_parse_meta(o->data, o->len, &q))
 		return option_malformed(co, c, o);
 	if (!c->terms.structured)
 		return option_refuse(co, c, o, NBD_REP_ERR_INVALID, "structured replies must be negotiated first");
-	if (!disk_find(c->server, q.name))
+	disk = disk_find(c->server, q.name);
+	if (!disk)
 		return option_refuse(co, c, o, NBD_REP_ERR_UNKNOWN, "no export of that name");
-
-	bool found = q.allocation || (!set && (q.base_all || q.queries == 0));
-	int r = found ? meta_context(co, c, o, set ? NBD_CONTEXT_ALLOCATION : 0) : 0;
-
-	if (set)
-		c->terms.allocation = found;
-	return r < 0 ? r : option_ack(co, c, o);
+	found = meta_match_all(disk, &q, !set);
+	if (set) {
+		c->terms.contexts = found;
+		c->meta_disk = disk;
+	}
+	return meta_reply(co, c, o, disk, found, set);
 }
 
 static const struct {
@@ -276,6 +333,7 @@ static const struct {
 	{NBD_OPT_INFO, opt_info},
 	{NBD_OPT_GO, opt_info},
 	{NBD_OPT_STRUCTURED_REPLY, opt_structured_reply},
+	{NBD_OPT_EXTENDED_HEADERS, opt_extended_headers},
 	{NBD_OPT_LIST_META_CONTEXT, opt_meta_context},
 	{NBD_OPT_SET_META_CONTEXT, opt_meta_context},
 };
@@ -304,7 +362,7 @@ static int option_too_big(struct co *co, struct nbd_conn *c, const struct option
 	if (o->type == NBD_OPT_EXPORT_NAME)
 		return -EPROTO;
 	if (o->type == NBD_OPT_SET_META_CONTEXT)
-		c->terms.allocation = false;
+		c->terms.contexts = 0;
 	return option_refuse(co, c, o, NBD_REP_ERR_TOO_BIG, "the option is too long");
 }
 
@@ -325,7 +383,7 @@ static int greet(struct co *co, struct nbd_conn *c)
 		.flags = be16_of(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES),
 	};
 	const void *flags;
-	int r = io_send(co, c->sock, IOV_BUF(&wire, sizeof(wire)));
+	int r = nbd_channel_send(co, &c->channel, IOV_BUF(&wire, sizeof(wire)));
 
 	if (r == 0)
 		r = nbd_stream_need(co, &c->stream, sizeof(be32), &flags);
@@ -334,6 +392,13 @@ static int greet(struct co *co, struct nbd_conn *c)
 	c->client_flags = be32_get(*(const be32 *)flags);
 	/* "Client flags": one that we don't know must end the connection. */
 	return c->client_flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) ? -EPROTO : 0;
+}
+
+/* "NBD_OPT_SET_META_CONTEXT": a selection is of one export, and void for another. */
+static void meta_settle(struct nbd_conn *c)
+{
+	if (c->meta_disk != c->disk)
+		c->terms.contexts = 0;
 }
 
 int nbd_handshake(struct co *co, struct nbd_conn *c)
@@ -347,5 +412,6 @@ int nbd_handshake(struct co *co, struct nbd_conn *c)
 		if (r == 0)
 			r = option_serve(co, c, &o);
 	}
+	meta_settle(c);
 	return r == TRANSMISSION ? 0 : r;
 }

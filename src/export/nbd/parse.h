@@ -36,30 +36,48 @@ struct nbd_info_query {
 };
 bool nbd_parse_info(const void *data, size_t len, struct nbd_info_query *out) ATTR_MUST_USE;
 
-/* NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT. False: malformed. */
+/* NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT: the name, then queries, which are taken one by one. */
 struct nbd_meta_query {
 	struct nbd_string name;
 	uint32_t queries;
-	bool allocation; /* some query is "base:allocation" */
-	bool base_all;   /* some query is "base:", which lists but doesn't select */
+	const uint8_t *at; /* of those that weren't taken yet */
+	size_t left;
 };
-bool nbd_parse_meta(const void *data, size_t len, struct nbd_meta_query *out) ATTR_MUST_USE;
+bool nbd_parse_meta(const void *data, size_t len, struct nbd_meta_query *out) ATTR_MUST_USE; /* false: malformed */
+bool nbd_parse_meta_next(struct nbd_meta_query *q, struct nbd_string *out) ATTR_MUST_USE;    /* false: that was all */
+/*
+ * Whether the query means the context. lists: what ends with a colon means all that begin so ("Metadata querying": the
+ * wildcards of the namespaces base and qemu), which doesn't select anything.
+ */
+bool nbd_context_matches(const char *context, struct nbd_string query, bool lists) ATTR_MUST_USE;
+
+#define NBD_CONTEXTS 64 /* of a disk; they are bits of a mask, and ids are their numbers from 1 on */
 
 struct nbd_request {
 	be64 cookie; /* opaque */
 	uint16_t flags, type;
-	uint32_t len;
+	uint64_t len; /* of the range */
 	uint64_t offset;
+	uint64_t payload;  /* bytes that follow the request */
+	uint64_t contexts; /* BLOCK_STATUS: which are asked for */
 };
 /* False: wrong magic, after which nothing in the stream can be trusted. */
 bool nbd_parse_request(const struct nbd_request_wire *wire, struct nbd_request *out) ATTR_MUST_USE;
+bool nbd_parse_extended_request(const struct nbd_extended_request_wire *wire, struct nbd_request *out) ATTR_MUST_USE;
 
 struct nbd_terms { /* what a connection has agreed on */
 	uint64_t size;
+	uint64_t contexts; /* that were selected */
 	bool read_only;
-	bool structured;
-	bool allocation; /* base:allocation was selected */
+	bool structured; /* implied by extended */
+	bool extended;
 };
+
+/* The payload of a BLOCK_STATUS, which sets its length and contexts. False: malformed, or contexts that weren't selected. */
+bool nbd_parse_status_payload(const struct nbd_terms *terms, const void *data, size_t len, struct nbd_request *req)
+	ATTR_MUST_USE;
+#define NBD_STATUS_PAYLOAD_BYTES (8 + 4 * NBD_CONTEXTS) /* at most */
+
 /*
  * Whether the request is permitted: flags, bounds, length, read-only. It is safe to carry out if this says
  * NBD_SUCCESS.

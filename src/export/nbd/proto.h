@@ -63,6 +63,7 @@ enum {
 	NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
 	NBD_FLAG_SEND_CACHE = 1 << 10,
 	NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+	NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 /* ---- Option types ---- */
@@ -77,6 +78,7 @@ enum {
 	NBD_OPT_STRUCTURED_REPLY = 8,
 	NBD_OPT_LIST_META_CONTEXT = 9,
 	NBD_OPT_SET_META_CONTEXT = 10,
+	NBD_OPT_EXTENDED_HEADERS = 11,
 };
 
 /* ---- Option reply types ---- */
@@ -89,8 +91,10 @@ enum {
 #define NBD_REP_ERR_UNSUP NBD_REP_ERR(1)
 #define NBD_REP_ERR_POLICY NBD_REP_ERR(2)
 #define NBD_REP_ERR_INVALID NBD_REP_ERR(3)
+#define NBD_REP_ERR_TLS_REQD NBD_REP_ERR(5)
 #define NBD_REP_ERR_UNKNOWN NBD_REP_ERR(6)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERR(9)
+#define NBD_REP_ERR_EXT_HEADER_REQD NBD_REP_ERR(10)
 
 enum {
 	NBD_INFO_EXPORT = 0,
@@ -115,6 +119,7 @@ struct nbd_info_block_size_wire {
 /* ---- Request message, Request types, Command flags ---- */
 
 #define NBD_REQUEST_MAGIC UINT32_C(0x25609513)
+#define NBD_EXTENDED_REQUEST_MAGIC UINT32_C(0x21e41c71)
 
 enum {
 	NBD_CMD_READ = 0,
@@ -133,6 +138,7 @@ enum {
 	NBD_CMD_FLAG_DF = 1 << 2,
 	NBD_CMD_FLAG_REQ_ONE = 1 << 3,
 	NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+	NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
 };
 
 struct nbd_request_wire {
@@ -144,10 +150,25 @@ struct nbd_request_wire {
 	be32 len;
 } __attribute__((packed));
 
-/* ---- Simple reply message, Structured reply chunk message ---- */
+struct nbd_extended_request_wire {
+	be32 magic;
+	be16 flags;
+	be16 type;
+	be64 cookie;
+	be64 offset;
+	be64 len; /* of the payload, if there is one, else of the range */
+} __attribute__((packed));
+
+/* The payload of a BLOCK_STATUS, then the 32-bit ids of the contexts that are wanted. */
+struct nbd_status_payload_wire {
+	be64 len;
+} __attribute__((packed));
+
+/* ---- Simple reply message, Structured reply chunk message, Extended reply chunk message ---- */
 
 #define NBD_SIMPLE_REPLY_MAGIC UINT32_C(0x67446698)
 #define NBD_STRUCTURED_REPLY_MAGIC UINT32_C(0x668e33ef)
+#define NBD_EXTENDED_REPLY_MAGIC UINT32_C(0x6e8a278c)
 
 struct nbd_simple_reply_wire {
 	be32 magic;
@@ -163,6 +184,15 @@ struct nbd_chunk_wire {
 	be32 len;
 } __attribute__((packed));
 
+struct nbd_extended_chunk_wire {
+	be32 magic;
+	be16 flags;
+	be16 type;
+	be64 cookie;
+	be64 offset; /* the request's */
+	be64 len;
+} __attribute__((packed));
+
 #define NBD_REPLY_FLAG_DONE 1
 
 enum {
@@ -170,6 +200,7 @@ enum {
 	NBD_REPLY_TYPE_OFFSET_DATA = 1,
 	NBD_REPLY_TYPE_OFFSET_HOLE = 2,
 	NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+	NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
 	NBD_REPLY_TYPE_ERROR = 1 << 15 | 1,
 };
 
@@ -190,6 +221,16 @@ struct nbd_error_wire {
 struct nbd_descriptor_wire { /* after the 32-bit id of the context */
 	be32 len;
 	be32 status;
+} __attribute__((packed));
+
+struct nbd_status_ext_wire {
+	be32 context;
+	be32 count; /* of the descriptors that follow */
+} __attribute__((packed));
+
+struct nbd_descriptor_ext_wire {
+	be64 len;
+	be64 status;
 } __attribute__((packed));
 
 /* ---- Metadata querying: base:allocation ---- */

@@ -34,17 +34,36 @@ static void head_add_simple(struct nbd_job *job)
 	head_add(job, &wire, sizeof(wire));
 }
 
-static void head_add_chunk(struct nbd_job *job, uint16_t type, bool last, uint32_t len)
+size_t nbd_chunk_head(const struct nbd_job *job, uint16_t type, bool last, uint64_t len, void *to)
 {
-	struct nbd_chunk_wire wire = {
-		.magic = be32_of(NBD_STRUCTURED_REPLY_MAGIC),
-		.flags = be16_of(last ? NBD_REPLY_FLAG_DONE : 0),
+	be16 flags = be16_of(last ? NBD_REPLY_FLAG_DONE : 0);
+	struct nbd_extended_chunk_wire extended = {
+		.magic = be32_of(NBD_EXTENDED_REPLY_MAGIC),
+		.flags = flags,
 		.type = be16_of(type),
 		.cookie = job->req.cookie,
-		.len = be32_of(len),
+		.offset = be64_of(job->req.offset),
+		.len = be64_of(len),
+	};
+	struct nbd_chunk_wire compact = {
+		.magic = be32_of(NBD_STRUCTURED_REPLY_MAGIC),
+		.flags = flags,
+		.type = be16_of(type),
+		.cookie = job->req.cookie,
+		.len = be32_of((uint32_t)len),
 	};
 
-	head_add(job, &wire, sizeof(wire));
+	if (job->conn->terms.extended)
+		memcpy(to, &extended, sizeof(extended));
+	else
+		memcpy(to, &compact, sizeof(compact));
+	return job->conn->terms.extended ? sizeof(extended) : sizeof(compact);
+}
+
+static void head_add_chunk(struct nbd_job *job, uint16_t type, bool last, uint64_t len)
+{
+	assert(job->head_len + NBD_CHUNK_BYTES <= sizeof(job->head));
+	job->head_len += nbd_chunk_head(job, type, last, len, job->head + job->head_len);
 }
 
 static void encode_error_chunk(struct nbd_job *job)
@@ -53,15 +72,6 @@ static void encode_error_chunk(struct nbd_job *job)
 
 	head_add_chunk(job, NBD_REPLY_TYPE_ERROR, true, sizeof(wire));
 	head_add(job, &wire, sizeof(wire));
-}
-
-static void encode_status(struct nbd_job *job)
-{
-	be32 context = be32_of(NBD_CONTEXT_ALLOCATION);
-
-	job->payload_len = job->descriptors * sizeof(struct nbd_descriptor_wire);
-	head_add_chunk(job, NBD_REPLY_TYPE_BLOCK_STATUS, true, sizeof(context) + job->payload_len);
-	head_add(job, &context, sizeof(context));
 }
 
 static void encode_hole(struct nbd_job *job)
@@ -83,6 +93,7 @@ static void encode_data(struct nbd_job *job)
 
 static void encode_read(struct nbd_job *job)
 {
+	job->payload_len = 0;
 	if (job->hole > 0)
 		encode_hole(job);
 	if (job->hole < job->req.len)
@@ -91,22 +102,24 @@ static void encode_read(struct nbd_job *job)
 		head_add_chunk(job, NBD_REPLY_TYPE_NONE, true, 0);
 }
 
+/* With extended headers all replies are of chunks. */
 static void encode(struct nbd_job *job)
 {
 	bool read = job->req.type == NBD_CMD_READ, status = job->req.type == NBD_CMD_BLOCK_STATUS;
-	bool structured = job->conn->terms.structured && (read || status);
+	const struct nbd_terms *terms = &job->conn->terms;
 
-	job->head_len = job->payload_len = 0;
-	if (!structured) {
+	job->head_len = 0;
+	if (!terms->extended && !(terms->structured && (read || status))) {
 		head_add_simple(job);
-		if (read && job->error == NBD_SUCCESS)
-			job->payload_len = job->req.len;
+		job->payload_len = read && job->error == NBD_SUCCESS ? job->req.len : 0;
 	} else if (job->error != NBD_SUCCESS) {
+		job->payload_len = 0;
 		encode_error_chunk(job);
 	} else if (read) {
 		encode_read(job);
-	} else {
-		encode_status(job);
+	} else if (!status) {
+		job->payload_len = 0;
+		head_add_chunk(job, NBD_REPLY_TYPE_NONE, true, 0);
 	}
 }
 
@@ -154,7 +167,8 @@ static void batch_send(struct co *co, struct nbd_conn *c)
 	struct batch b;
 
 	batch_take(c, &b);
-	if (!c->broken && io_send(co, c->sock, iov_of(b.v, b.n)) < 0)
+	nbd_conn_watch(c, co_now(co) + c->channel.patience_ns);
+	if (!c->broken && nbd_channel_send(co, &c->channel, iov_of(b.v, b.n)) < 0)
 		nbd_conn_shutdown(c);
 	batch_release(&b);
 }

@@ -34,14 +34,14 @@ static uint32_t hole_len(struct co *co, const struct nbd_job *job)
 		return 0;
 	if (node_status(co, n, req->offset, req->len, true, &st) < 0 || !st.zero)
 		return 0;
-	return MIN(st.len, (uint64_t)req->len);
+	return (uint32_t)MIN(st.len, req->len);
 }
 
 static enum nbd_error run_read(struct co *co, struct nbd_job *job)
 {
 	job->hole = hole_len(co, job);
 
-	uint32_t left = job->req.len - job->hole;
+	uint32_t left = (uint32_t)job->req.len - job->hole;
 
 	if (left == 0)
 		return NBD_SUCCESS;
@@ -101,7 +101,7 @@ static enum nbd_error run_write_zeroes(struct co *co, struct nbd_job *job)
 /* Brings the range into the host's cache by reading it and forgetting what it read. */
 static enum nbd_error run_cache(struct co *co, struct nbd_job *job)
 {
-	uint64_t piece = MIN((uint64_t)job->req.len, NBD_CACHE_PIECE);
+	uint64_t piece = MIN(job->req.len, NBD_CACHE_PIECE);
 	int r = nbd_pool_get(co, &job->conn->pool, piece, &job->buffer);
 
 	for (uint64_t done = 0; r == 0 && done < job->req.len && !job->conn->stopping; done += piece) {

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* The server: listening, accepting up to a limit, stopping; see export.h and conn.h. */
 #include "export/nbd/conn.h"
-#include "export/nbd/uri.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/math.h"
+#include "export/nbd/uri.h"
+
 #define NBD_CONNECTIONS 100
 #define NBD_HANDSHAKE_NS (UINT64_C(10) * 1000 * 1000 * 1000)
+#define NBD_PATIENCE_NS (UINT64_C(30) * 1000 * 1000 * 1000)
 #define NBD_GRACE_NS (UINT64_C(5) * 1000 * 1000 * 1000)
 #define NBD_ACCEPT_PAUSE_NS (UINT64_C(100) * 1000 * 1000)
 
@@ -70,7 +73,6 @@ static void client_welcome(struct co *co, struct nbd_server *s, struct io_sock *
 		return;
 	}
 	s->n_conns++;
-	s->export.stats.clients++;
 }
 
 static void accept_entry(struct co *co, void *arg)
@@ -87,6 +89,40 @@ static void accept_entry(struct co *co, void *arg)
 			co_sleep(co, NBD_ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
 	}
 	server_ended_one(s);
+}
+
+/* ---- deadlines ---- */
+
+/* Shows those out whose time is up; when the next one's will be. */
+static uint64_t watch_round(struct nbd_server *s, uint64_t now)
+{
+	uint64_t next = CO_NEVER;
+
+	list_for_each_safe(it, &s->conns) {
+		struct nbd_conn *c = list_entry(it, struct nbd_conn, link);
+
+		if (nbd_conn_deadline(c) <= now)
+			nbd_conn_expire(c);
+		next = MIN(next, nbd_conn_deadline(c));
+	}
+	return next;
+}
+
+static void watch_entry(struct co *co, void *arg)
+{
+	struct nbd_server *s = arg;
+
+	while (!s->watch_over) {
+		s->watched_ns = watch_round(s, co_now(co));
+		(void)!co_queue_wait_until(co, &s->watch, s->watched_ns);
+	}
+}
+
+static void watch_end(struct co *co, struct nbd_server *s)
+{
+	s->watch_over = true;
+	co_queue_wake_all(&s->watch);
+	co_group_wait(co, &s->watcher);
 }
 
 /* ---- what every export can do ---- */
@@ -150,6 +186,10 @@ static struct nbd_server *server_new(const struct nbd_options *o)
 	s->export = (struct export){.ops = &server_ops, .log = o->log};
 	s->most_conns = o->connections ? o->connections : NBD_CONNECTIONS;
 	s->handshake_ns = o->handshake_ns ? o->handshake_ns : NBD_HANDSHAKE_NS;
+	s->patience_ns = o->patience_ns ? o->patience_ns : NBD_PATIENCE_NS;
+	nbd_budget_init(&s->budget);
+	s->watched_ns = CO_NEVER;
+	co_queue_init(&s->watch);
 	s->grace_ns = o->grace_ns ? o->grace_ns : NBD_GRACE_NS;
 	list_init(&s->conns);
 	co_queue_init(&s->ended);
@@ -180,8 +220,13 @@ static int server_listen(struct co *co, struct nbd_server *s, const struct nbd_o
 		if (r < 0)
 			return r;
 	}
-	if (server_spawn(co, s, "nbd-accept", accept_entry, s) < 0)
+	co_group_init(&s->watcher, co_sched_of(co));
+	if (co_group_spawn(&s->watcher, "nbd-watcher", watch_entry, s) < 0)
 		return err_set(err, -EAGAIN, "too many coroutines for one more server");
+	if (server_spawn(co, s, "nbd-accept", accept_entry, s) < 0) {
+		watch_end(co, s);
+		return err_set(err, -EAGAIN, "too many coroutines for one more server");
+	}
 	return 0;
 }
 
@@ -236,6 +281,7 @@ static void server_stop(struct co *co, struct export *e)
 
 		assert(ended);
 	}
+	watch_end(co, s);
 	io_sock_close(co, s->listener);
 	server_free(s);
 }

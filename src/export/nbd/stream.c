@@ -15,9 +15,9 @@
 /* From this much on it is cheaper to receive in place than to copy, at the price that nothing more comes with it. */
 #define NBD_STREAM_DIRECT (16u << 10)
 
-int nbd_stream_init(struct nbd_stream *s, struct io_sock *sock)
+int nbd_stream_init(struct nbd_stream *s, struct nbd_channel *channel)
 {
-	*s = (struct nbd_stream){.sock = sock, .buffer = malloc(NBD_STREAM_BYTES)};
+	*s = (struct nbd_stream){.channel = channel, .buffer = malloc(NBD_STREAM_BYTES)};
 	return s->buffer ? 0 : -ENOMEM;
 }
 
@@ -38,7 +38,7 @@ static void stream_make_room(struct nbd_stream *s, size_t len)
 
 static int stream_fill(struct co *co, struct nbd_stream *s)
 {
-	ssize_t r = io_recv(co, s->sock, s->buffer + s->tail, NBD_STREAM_BYTES - s->tail);
+	ssize_t r = nbd_channel_recv(co, s->channel, s->buffer + s->tail, NBD_STREAM_BYTES - s->tail);
 
 	if (r > 0)
 		s->tail += r;
@@ -90,7 +90,7 @@ int nbd_stream_read(struct co *co, struct nbd_stream *s, void *to, size_t len)
 				return r;
 			n += stream_take(s, at + n, len - n);
 		} else {
-			ssize_t got = io_recv(co, s->sock, at + n, len - n);
+			ssize_t got = nbd_channel_recv(co, s->channel, at + n, len - n);
 
 			if (got <= 0)
 				return stream_result(got);

@@ -6,20 +6,20 @@
 #ifndef CORRAL_EXPORT_NBD_STREAM_H
 #define CORRAL_EXPORT_NBD_STREAM_H
 
-#include "io/io.h"
+#include "export/nbd/channel.h"
 
 #define NBD_STREAM_BYTES (64u << 10)
 
 struct nbd_stream {
-	struct io_sock *sock;
+	struct nbd_channel *channel;
 	uint8_t *buffer;   /* NBD_STREAM_BYTES */
 	size_t head, tail; /* received and not yet consumed: [head, tail) */
 };
 
-int nbd_stream_init(struct nbd_stream *s, struct io_sock *sock) ATTR_MUST_USE; /* -ENOMEM */
+int nbd_stream_init(struct nbd_stream *s, struct nbd_channel *channel) ATTR_MUST_USE; /* -ENOMEM */
 void nbd_stream_fini(struct nbd_stream *s);
 
-/* Each consumes len bytes, or fails: -ENODATA at the end of the stream, else what the socket said. */
+/* Each consumes len bytes, or fails: -ENODATA at the end of the stream, else what the channel said. */
 /* *out is valid until the next call; len is at most NBD_STREAM_BYTES. */
 int nbd_stream_need(struct co *co, struct nbd_stream *s, size_t len, const void **out) ATTR_MUST_USE;
 int nbd_stream_read(struct co *co, struct nbd_stream *s, void *to, size_t len) ATTR_MUST_USE;

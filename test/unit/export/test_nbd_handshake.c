@@ -151,7 +151,7 @@ static void list_shows_the_export(struct co *co)
 
 static void what_is_unknown_is_refused(struct co *co)
 {
-	static const uint32_t unknown[] = {0, 4, 11, 12, 99, UINT32_MAX};
+	static const uint32_t unknown[] = {0, 4, 12, 13, 99, UINT32_MAX};
 	static char big[300000];
 	struct rig rig;
 	struct client c;
@@ -171,7 +171,8 @@ static void what_is_unknown_is_refused(struct co *co)
 static void too_large_is_skipped(struct co *co)
 {
 	static const uint32_t known[] = {NBD_OPT_LIST, NBD_OPT_STARTTLS, NBD_OPT_INFO, NBD_OPT_GO,
-		NBD_OPT_STRUCTURED_REPLY, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT};
+		NBD_OPT_STRUCTURED_REPLY, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_LIST_META_CONTEXT,
+		NBD_OPT_SET_META_CONTEXT};
 	static char big[200000];
 	struct rig rig;
 	struct client c;
@@ -275,8 +276,10 @@ static void flags_say_what_is_there(struct co *co)
 }
 
 /* Sends the queries and returns how many contexts came; the last one's id is stored. */
-static unsigned contexts(
-	struct co *co, struct client *c, uint32_t option, unsigned n, const char *const *query, uint32_t *id)
+static const char *const all_contexts[] = {"base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b"};
+
+static unsigned contexts_from(struct co *co, struct client *c, uint32_t option, unsigned n, const char *const *query,
+	uint32_t *id, unsigned skipped)
 {
 	struct option_reply reply;
 	uint8_t data[256];
@@ -289,15 +292,22 @@ static unsigned contexts(
 		if (reply.type == NBD_REP_ACK)
 			return found;
 		CHECK_INT(reply.type, NBD_REP_META_CONTEXT);
-		CHECK_INT(reply.len, 4 + 15);
-		CHECK(memcmp(reply.data + 4, "base:allocation", 15) == 0);
+		CHECK(reply.len == 4 + strlen(all_contexts[found + skipped]));
+		CHECK(memcmp(reply.data + 4, all_contexts[found + skipped], reply.len - 4) == 0);
 		*id = be32_get(*(be32 *)reply.data);
 	}
+}
+
+static unsigned contexts(
+	struct co *co, struct client *c, uint32_t option, unsigned n, const char *const *query, uint32_t *id)
+{
+	return contexts_from(co, c, option, n, query, id, 0);
 }
 
 static void contexts_are_listed_and_selected(struct co *co)
 {
 	static const char *const base[] = {"base:"}, *const both[] = {"base:allocation", "base:"};
+	static const char *const qemu[] = {"qemu:"}, *const depth[] = {"qemu:", "qemu:allocation-depth"};
 	static const char *const other[] = {"qemu:dirty-bitmap:x", "base:other", "nonsense"};
 	uint8_t data[64];
 	uint32_t id = 99;
@@ -309,8 +319,11 @@ static void contexts_are_listed_and_selected(struct co *co)
 	client_option(co, &c, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
 	client_expect(co, &c, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
 
-	CHECK_INT(contexts(co, &c, NBD_OPT_LIST_META_CONTEXT, 0, NULL, &id), 1);
+	CHECK_INT(contexts(co, &c, NBD_OPT_LIST_META_CONTEXT, 0, NULL, &id), 2);
 	CHECK_INT(id, 0);
+	CHECK_INT(contexts_from(co, &c, NBD_OPT_LIST_META_CONTEXT, 1, qemu, &id, 1), 1);
+	CHECK_INT(contexts_from(co, &c, NBD_OPT_SET_META_CONTEXT, 2, depth, &id, 1), 1);
+	CHECK_INT(id, 2);
 	CHECK_INT(contexts(co, &c, NBD_OPT_LIST_META_CONTEXT, 1, base, &id), 1);
 	CHECK_INT(contexts(co, &c, NBD_OPT_LIST_META_CONTEXT, 2, both, &id), 1);
 	CHECK_INT(contexts(co, &c, NBD_OPT_LIST_META_CONTEXT, 3, other, &id), 0);

@@ -87,18 +87,21 @@ static void test_meta(void **state)
 {
 	size_t len = sizeof(meta) - 1;
 	struct nbd_meta_query q;
+	struct nbd_string s;
 
 	(void)state;
 	assert_true(nbd_parse_meta(meta, len, &q));
 	assert_int_equal(q.queries, 2);
-	assert_true(q.allocation && q.base_all);
+	assert_true(nbd_parse_meta_next(&q, &s) && s.len == 5 && memcmp(s.text, "base:", 5) == 0);
+	assert_true(nbd_parse_meta_next(&q, &s) && s.len == 15 && memcmp(s.text, "base:allocation", 15) == 0);
+	assert_false(nbd_parse_meta_next(&q, &s));
 	for (size_t cut = 0; cut < len; cut++)
 		assert_false(meta_parses(meta, cut));
 	assert_false(meta_parses(meta, len + 1)); /* the NUL that C adds is a byte too many */
 	assert_true(nbd_parse_meta("\0\0\0\0\0\0\0\0", 8, &q));
-	assert_true(q.queries == 0 && !q.allocation && !q.base_all);
+	assert_true(q.queries == 0 && !nbd_parse_meta_next(&q, &s));
 	assert_true(nbd_parse_meta("\0\0\0\0\0\0\0\1\0\0\0\6qemu:x", 18, &q));
-	assert_true(q.queries == 1 && !q.allocation && !q.base_all);
+	assert_true(q.queries == 1 && nbd_parse_meta_next(&q, &s) && s.len == 6);
 	assert_false(meta_parses("\0\0\0\0\xff\xff\xff\xff", 8));
 	assert_false(meta_parses("\0\0\0\0\xff\xff\xff\xff\0\0\0\0", 12));
 	assert_false(meta_parses("\0\0\0\0\0\0\0\1\xff\xff\xff\xff"
@@ -151,16 +154,84 @@ static void test_request_parsing(void **state)
 	assert_false(nbd_parse_request(&wire, &req));
 }
 
-static enum nbd_error check(const struct nbd_terms *t, unsigned type, unsigned flags, uint64_t offset, uint32_t len)
+static void test_extended_request(void **state)
 {
-	struct nbd_request req = {.type = type, .flags = flags, .offset = offset, .len = len};
+	struct nbd_extended_request_wire wire = {
+		.magic = be32_of(NBD_EXTENDED_REQUEST_MAGIC),
+		.flags = be16_of(NBD_CMD_FLAG_PAYLOAD_LEN),
+		.type = be16_of(NBD_CMD_BLOCK_STATUS),
+		.cookie = be64_of(77),
+		.offset = be64_of(UINT64_MAX),
+		.len = be64_of(UINT64_C(1) << 40),
+	};
+	struct nbd_request req;
+
+	(void)state;
+	assert_true(nbd_parse_extended_request(&wire, &req));
+	assert_true(req.type == NBD_CMD_BLOCK_STATUS && req.offset == UINT64_MAX && req.len == UINT64_C(1) << 40);
+	assert_true(req.payload == req.len);
+	wire.flags = be16_of(0);
+	assert_true(nbd_parse_extended_request(&wire, &req) && req.payload == 0);
+	wire.type = be16_of(NBD_CMD_WRITE);
+	assert_true(nbd_parse_extended_request(&wire, &req) && req.payload == req.len);
+	wire.magic = be32_of(NBD_REQUEST_MAGIC);
+	assert_false(nbd_parse_extended_request(&wire, &req));
+}
+
+static void test_status_payload(void **state)
+{
+	static const uint8_t both[] = "\0\0\0\1\0\0\0\0\0\0\0\3\0\0\0\1";
+	static const uint8_t twice[] = "\0\0\0\0\0\0\2\0\0\0\0\1\0\0\0\1";
+	static const uint8_t zero[] = "\0\0\0\0\0\0\2\0\0\0\0\0";
+	static const uint8_t high[] = "\0\0\0\0\0\0\2\0\0\0\0\x41";
+	const struct nbd_terms t = {.contexts = 5};
+	struct nbd_request req;
+
+	(void)state;
+	assert_true(nbd_parse_status_payload(&t, both, 16, &req));
+	assert_true(req.len == UINT64_C(1) << 32 && req.contexts == 5);
+	assert_true(nbd_parse_status_payload(&t, both, 8, &req) && req.contexts == 0);
+	for (size_t cut = 0; cut < 16; cut++) {
+		if (cut != 8 && cut != 12)
+			assert_false(nbd_parse_status_payload(&t, both, cut, &req));
+	}
+	assert_false(nbd_parse_status_payload(&(struct nbd_terms){.contexts = 1}, both, 16, &req));
+	assert_false(nbd_parse_status_payload(&t, twice, 16, &req));
+	assert_false(nbd_parse_status_payload(&t, zero, 12, &req));
+	assert_false(nbd_parse_status_payload(&(struct nbd_terms){.contexts = ~UINT64_C(0)}, high, 12, &req));
+}
+
+static bool matches(const char *context, const char *query, bool lists)
+{
+	return nbd_context_matches(context, (struct nbd_string){query, strlen(query)}, lists);
+}
+
+static void test_contexts(void **state)
+{
+	(void)state;
+	assert_true(matches("base:allocation", "base:allocation", false));
+	assert_false(matches("base:allocation", "base:alloc", true));
+	assert_false(matches("base:allocation", "base:allocation2", true));
+	assert_true(matches("base:allocation", "base:", true));
+	assert_false(matches("base:allocation", "base:", false));
+	assert_false(matches("base:allocation", "qemu:", true));
+	assert_false(matches("base:allocation", "", true));
+	assert_true(matches("qemu:dirty-bitmap:b", "qemu:", true));
+	assert_true(matches("qemu:dirty-bitmap:b", "qemu:dirty-bitmap:", true));
+	assert_false(matches("qemu:dirty-bitmap:b", "qemu:dirty-bitmap:", false));
+	assert_true(matches("qemu:dirty-bitmap:b", "qemu:dirty-bitmap:b", false));
+}
+
+static enum nbd_error check(const struct nbd_terms *t, unsigned type, unsigned flags, uint64_t offset, uint64_t len)
+{
+	struct nbd_request req = {.type = type, .flags = flags, .offset = offset, .len = len, .contexts = t->contexts};
 
 	return nbd_check_request(t, &req);
 }
 
 static void test_bounds(void **state)
 {
-	const struct nbd_terms t = {.size = 1 << 20, .structured = true, .allocation = true};
+	const struct nbd_terms t = {.size = 1 << 20, .structured = true, .contexts = 1};
 	static const struct {
 		unsigned type;
 		enum nbd_error outside;
@@ -191,7 +262,7 @@ static void test_bounds(void **state)
 
 static void test_lengths(void **state)
 {
-	const struct nbd_terms t = {.size = UINT64_C(8) << 30, .structured = true, .allocation = true};
+	const struct nbd_terms t = {.size = UINT64_C(8) << 30, .structured = true, .contexts = 1};
 
 	(void)state;
 	assert_int_equal(check(&t, NBD_CMD_READ, 0, 0, NBD_PAYLOAD_BYTES), NBD_SUCCESS);
@@ -200,11 +271,15 @@ static void test_lengths(void **state)
 	assert_int_equal(check(&t, NBD_CMD_TRIM, 0, 0, UINT32_MAX), NBD_SUCCESS);
 	assert_int_equal(check(&t, NBD_CMD_WRITE_ZEROES, 0, 0, UINT32_MAX), NBD_SUCCESS);
 	assert_int_equal(check(&t, NBD_CMD_BLOCK_STATUS, 0, 0, UINT32_MAX), NBD_SUCCESS);
+	assert_int_equal(check(&t, NBD_CMD_TRIM, 0, 0, UINT64_C(8) << 30), NBD_SUCCESS);
+	assert_int_equal(check(&t, NBD_CMD_TRIM, 0, 1, UINT64_C(8) << 30), NBD_EINVAL);
+	assert_int_equal(check(&t, NBD_CMD_READ, 0, 0, UINT64_C(1) << 32), NBD_EINVAL);
+	assert_int_equal(check(&t, NBD_CMD_WRITE, 0, 0, (UINT64_C(1) << 32) + 512), NBD_EINVAL);
 }
 
 static void test_flags(void **state)
 {
-	const struct nbd_terms t = {.size = 4096, .structured = true, .allocation = true}, simple = {.size = 4096};
+	const struct nbd_terms t = {.size = 4096, .structured = true, .contexts = 1}, simple = {.size = 4096};
 	static const unsigned also[] = {
 		[NBD_CMD_READ] = NBD_CMD_FLAG_DF,
 		[NBD_CMD_BLOCK_STATUS] = NBD_CMD_FLAG_REQ_ONE,
@@ -220,6 +295,13 @@ static void test_flags(void **state)
 
 			assert_int_equal(check(&t, type, 1u << bit, 0, 512), want);
 		}
+	}
+	for (unsigned type = 0; type < 8; type++) {
+		const struct nbd_terms extended = {.size = 4096, .contexts = 1, .structured = true, .extended = true};
+		bool may = type == NBD_CMD_WRITE || type == NBD_CMD_BLOCK_STATUS;
+
+		assert_int_equal(
+			check(&extended, type, NBD_CMD_FLAG_PAYLOAD_LEN, 0, 512), may ? NBD_SUCCESS : NBD_EINVAL);
 	}
 	assert_int_equal(check(&simple, NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, 512), NBD_EINVAL);
 	assert_int_equal(check(&simple, NBD_CMD_BLOCK_STATUS, 0, 0, 512), NBD_EINVAL);
@@ -263,6 +345,9 @@ int main(void)
 		cmocka_unit_test(test_meta),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_request_parsing),
+		cmocka_unit_test(test_extended_request),
+		cmocka_unit_test(test_status_payload),
+		cmocka_unit_test(test_contexts),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_flags),

@@ -250,6 +250,36 @@ static void over_tcp(struct co *co)
 	end(co, &rig, &c);
 }
 
+/* Many of them, so that together they hold the whole budget: who keeps his own is served meanwhile, and who waits for
+ * more is served when they have been shown out. */
+static void who_takes_nothing_is_shown_out(struct co *co)
+{
+	enum { GREEDY = 6, BYTES = 16 << 20 };
+	struct client greedy[GREEDY], honest;
+	struct rig rig;
+	char *data = malloc(BYTES);
+
+	CHECK(data != NULL);
+	rig_start(co, &rig, (struct nbd_options){.patience_ns = 2000 * MS});
+	for (unsigned i = 0; i < GREEDY; i++) {
+		client_start(co, &rig, &greedy[i], MODE_SIMPLE);
+		for (unsigned n = 0; n < 8; n++)
+			client_request(co, &greedy[i], NBD_CMD_READ, 0, 0, BYTES);
+	}
+	client_start(co, &rig, &honest, MODE_SIMPLE);
+	CHECK_INT(client_do(co, &honest, NBD_CMD_READ, 0, 0, 4096), 0);
+	client_recv(co, &honest, data, 4096);
+	CHECK_INT(rig.server->stats.refused, 0);
+	CHECK_INT(client_do(co, &honest, NBD_CMD_READ, 0, 0, BYTES), 0);
+	client_recv(co, &honest, data, BYTES);
+	CHECK_INT(client_do(co, &honest, NBD_CMD_FLUSH, 0, 0, 0), 0);
+	CHECK(rig.server->stats.refused >= 4); /* those who held it all */
+	for (unsigned i = 0; i < GREEDY; i++)
+		client_close(co, &greedy[i]);
+	free(data);
+	end(co, &rig, &honest);
+}
+
 static void address_in_use_is_explained(struct co *co)
 {
 	struct export *second;
@@ -384,6 +414,7 @@ int main(void)
 		TEST(flush_across_connections),
 		TEST(disconnect_answers_what_came_before),
 		TEST(over_tcp),
+		TEST(who_takes_nothing_is_shown_out),
 		TEST(address_in_use_is_explained),
 		TEST(stop_answers_what_was_received),
 		TEST(stop_does_not_wait_for_ever),
