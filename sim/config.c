@@ -17,7 +17,7 @@
 static const char *const op_names[SIM_OP_KINDS] = {"read", "write", "write-fua", "write-compressed", "flush", "zero",
 	"zero-unmap", "discard", "resize", "drain", "snapshot-create", "snapshot-delete", "snapshot-goto",
 	"snapshot-read", "bitmap-add", "bitmap-remove", "bitmap-clear", "bitmap-enable", "bitmap-disable",
-	"bitmap-merge", "reopen", "cut"};
+	"bitmap-merge", "reopen", "cut", "amend"};
 
 const char *sim_op_name(enum sim_op_kind kind) { return op_names[kind]; }
 
@@ -280,9 +280,29 @@ static void draw_snapshots(struct sim_config *c, struct sim_rng *r)
 		c->file_bytes = UINT64_C(8) << 20;
 }
 
+/* In few seeds, by numbers of their own. */
+static void draw_amend(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 21);
+	c->weight[SIM_AMEND] = sim_one_in(&r, 8) ? 1 + sim_below(&r, 3) : 0;
+}
+
+/* Bitmaps don't survive a change to version 2, which is asked for nowhere else. */
+static void draw_amendment(const struct sim_config *c, struct sim_op *op, struct sim_rng *r)
+{
+	uint32_t version = sim_below(r, 4), order = sim_below(r, 8), lazy = sim_below(r, 3);
+
+	if (c->bitmaps && version == 2)
+		version = 3;
+	op->sectors = SIM_AMENDMENT(version < 2 ? 0 : version, order, lazy);
+	op->first = coin(r) ? 1 + sim_below(r, 60) : 0;
+}
+
 static void draw_weights(struct sim_config *c, struct sim_rng *r)
 {
-	for (unsigned k = 0; k < SIM_OP_KINDS; k++)
+	for (unsigned k = 0; k < SIM_AMEND; k++)
 		c->weight[k] = coin(r) ? 0 : 1 + sim_below(r, 10);
 	c->weight[SIM_WRITE] += 2;
 	if (sim_one_in(r, 3))
@@ -297,6 +317,7 @@ static void draw_weights(struct sim_config *c, struct sim_rng *r)
 		c->weight[k] = c->bitmaps && coin(r) ? 1 + sim_below(r, 3) : 0;
 	c->weight[SIM_REOPEN] = sim_one_in(r, 3);
 	c->weight[SIM_CUT] = sim_one_in(r, 3);
+	draw_amend(c);
 }
 
 static enum sim_op_kind draw_kind(const struct sim_config *c, struct sim_rng *r)
@@ -352,6 +373,7 @@ static void draw_op(
 		op->sectors = *sectors;
 		break;
 	case SIM_CUT: op->first = sim_below(r, 60); break;
+	case SIM_AMEND: draw_amendment(c, op, r); break;
 	case SIM_SNAPSHOT_DELETE:
 	case SIM_SNAPSHOT_GOTO:
 	case SIM_SNAPSHOT_READ: op->first = sim_below(r, SIM_SNAPSHOTS); break;
@@ -436,7 +458,7 @@ void sim_config_cycles(struct sim_config *c, uint32_t cycles)
 	for (uint32_t i = 0; i < c->ops_count; i++) {
 		if (i % CYCLE_OPS == 0)
 			c->ops[i] = (struct sim_op){.kind = SIM_CUT, .first = sim_below(&r, 60)};
-		else if (c->ops[i].kind == SIM_CUT || c->ops[i].kind == SIM_RESIZE)
+		else if (c->ops[i].kind == SIM_CUT || c->ops[i].kind == SIM_RESIZE || c->ops[i].kind == SIM_AMEND)
 			c->ops[i] = (struct sim_op){.kind = SIM_FLUSH};
 	}
 }

@@ -34,8 +34,13 @@ enum sim_op_kind {
 	SIM_BITMAP_MERGE, /* sectors: from which bitmap */
 	SIM_REOPEN,
 	SIM_CUT, /* first: after so many events */
+	SIM_AMEND, /* closes, amends, opens the image; sectors: SIM_AMENDMENT; first: events until the power is cut, or 0 */
 	SIM_OP_KINDS
 };
+
+/* What SIM_AMEND is to change. version: 2, 3, or 0; order: of the width of refcounts, or 7; lazy: enum qcow2_switch; 0, 7
+ * and 0 stand for what the image has. */
+#define SIM_AMENDMENT(version, order, lazy) ((version) + 4 * (order) + 32 * (lazy))
 
 struct sim_op {
 	enum sim_op_kind kind;

@@ -54,7 +54,7 @@ static bool header_judge(struct sim_run *run)
 	uint32_t sectors = MIN((1u << run->config->image.cluster_bits) / SIM_SECTOR, 64u);
 	uint8_t now[SIM_SECTOR];
 
-	if (run->config->bitmaps)
+	if (run->config->bitmaps || run->amended)
 		return true;
 	for (uint32_t s = 1; s < sectors; s++) {
 		uint32_t v = run->disk->found.version[s];

@@ -105,9 +105,9 @@ static int op_change_call(struct co *co, struct sim_task *t)
 /* A discard that the format can't express may do nothing. */
 static enum sim_outcome change_outcome(const struct sim_task *t, bool ok)
 {
-	const struct sim_config *c = t->run->config;
+	const struct sim_run *run = t->run;
 
-	if (!ok || (t->op.kind == SIM_DISCARD && c->image.version == 2 && c->below != SIM_BELOW_NONE))
+	if (!ok || (t->op.kind == SIM_DISCARD && run->version == 2 && run->config->below != SIM_BELOW_NONE))
 		return SIM_UNCERTAIN;
 	return t->op.kind == SIM_WRITE_FUA ? SIM_DURABLE : SIM_DONE;
 }
@@ -422,7 +422,11 @@ static bool image_open(struct co *co, struct sim_run *run)
 			sim_judge_cut(run);
 	}
 	run->world.faults = faults;
-	return rc == 0 && !dead(run);
+	if (rc || dead(run))
+		return false;
+	run->version = qcow2_node_header(run->node)->version;
+	run->refcount_order = qcow2_node_header(run->node)->refcount_order;
+	return true;
 }
 
 /* ---- phases ---- */
@@ -471,7 +475,9 @@ static void operations(struct co *co, struct sim_run *run)
 	while (run->next_op < run->config->ops_count && !dead(run)) {
 		const struct sim_op *op = &run->config->ops[run->next_op++];
 
-		if (op->kind == SIM_REOPEN)
+		if (op->kind == SIM_AMEND)
+			run->amend = op;
+		if (op->kind == SIM_REOPEN || op->kind == SIM_AMEND)
 			break;
 		if (op->kind == SIM_CUT)
 			run->cut_in = op->first + 1;
@@ -514,6 +520,8 @@ void sim_life(struct co *co, void *arg)
 	co_queue_init(&run->freed);
 	recovery_cut_arm(run);
 	if (run->damaged && !sim_repair(co, run))
+		return;
+	if (run->amend && !sim_amend(co, run))
 		return;
 	if (!image_open(co, run)) {
 		if (run->node)

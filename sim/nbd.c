@@ -347,14 +347,13 @@ static void lost_add(struct sim_nbd *nbd, const struct sim_task *t, uint64_t sta
 /* A fast zero that can't be fast is refused, a trim that the format can't express does nothing. */
 static enum sim_outcome change_outcome(struct sim_run *run, const struct sim_nbd_request *r, const struct sim_task *t)
 {
-	const struct sim_config *c = run->config;
 	bool durable = (r->flags & SIM_NBD_FUA) || run->nbd->writethrough;
 
 	if (r->error == SIM_NBD_NOTSUP && (r->flags & SIM_NBD_FAST))
 		return SIM_UNCERTAIN;
 	if (!sim_life_outcome(run, sim_op_name(t->op.kind), rc_of(r->error)))
 		return SIM_UNCERTAIN;
-	if (r->type == SIM_NBD_TRIM && c->image.version == 2 && c->below != SIM_BELOW_NONE)
+	if (r->type == SIM_NBD_TRIM && run->version == 2 && run->config->below != SIM_BELOW_NONE)
 		return SIM_UNCERTAIN;
 	return durable ? SIM_DURABLE : SIM_DONE;
 }

@@ -160,7 +160,7 @@ void sim_run(const struct sim_config *c, struct sim_tally *tally)
 			sim_world_restart(&run->world);
 		if (co_main(run->world.io.sched, "driver", sim_life, run) != 0)
 			sim_violation("the driver can't be started");
-	} while (run->cut || run->next_op < c->ops_count);
+	} while (run->cut || run->amend || run->next_op < c->ops_count);
 	tally->allocations = sim_alloc_count();
 	sim_alloc_fail_nth(0);
 	if (c->audit && c->fail_allocation == 0)

@@ -56,6 +56,7 @@ struct sim_run {
 	struct sim_snapshot snapshots[SIM_SNAPSHOTS];
 	bool sharing; /* see struct sim_raw: since the last time that all was exact */
 	bool auditing;
+	bool amended;                /* or it was begun: the header cluster may have been rewritten */
 	uint32_t header_version[64]; /* of the sectors of the first cluster, from the second on: they never change */
 
 	struct node *node;
@@ -64,15 +65,18 @@ struct sim_run {
 	unsigned in_flight;
 	struct co_queue freed; /* a task has ended */
 	uint32_t next_op, next_id;
-	uint64_t footprint_most; /* bytes that the file may have, whatever happens */
-	uint64_t guest_bytes;    /* as of the last resize that returned */
-	uint32_t cut_in;         /* events until the power is cut; 0: not planned */
-	bool cut;                /* it was */
-	bool damaged;            /* the image is still to be repaired */
-	unsigned repairs;        /* tried so far */
-	unsigned recoveries;     /* begun so far, by repair or by opening */
-	bool failed_flush;       /* the guest has been told so: nothing succeeds before the image is opened again */
-	bool disturbed;          /* something failed, or the power was cut: clusters may have leaked */
+	uint64_t footprint_most;          /* bytes that the file may have, whatever happens */
+	uint64_t guest_bytes;             /* as of the last resize that returned */
+	uint32_t cut_in;                  /* events until the power is cut; 0: not planned */
+	bool cut;                         /* it was */
+	bool damaged;                     /* the image is still to be repaired */
+	unsigned repairs;                 /* tried so far */
+	unsigned recoveries;              /* begun so far, by repair or by opening */
+	const struct sim_op *amend;       /* before the next life; NULL: none */
+	unsigned amends_tried;            /* of it, so often so far */
+	uint32_t version, refcount_order; /* of the image, as it was opened last */
+	bool failed_flush; /* the guest has been told so: nothing succeeds before the image is opened again */
+	bool disturbed;    /* something failed, or the power was cut: clusters may have leaked */
 	uint32_t leaks_before;
 	enum sim_cut how; /* the image that is being judged, for the report */
 	uint64_t settled_changes;
@@ -139,6 +143,9 @@ void sim_sample(struct sim_run *run);
 
 /* repair.c: repairs the damage that was planted; false: the power was cut meanwhile */
 bool sim_repair(struct co *co, struct sim_run *run);
+
+/* amend.c: what run->amend asks for; false: the power was cut meanwhile */
+bool sim_amend(struct co *co, struct sim_run *run);
 
 /* life.c */
 void sim_life(struct co *co, void *arg);

@@ -207,7 +207,7 @@ void sim_snapshots_settle(struct sim_run *run)
  * nothing has changed. */
 static bool outcome(struct sim_run *run, const char *what, int rc)
 {
-	if (rc == -ERANGE && run->config->image.refcount_order <= 3)
+	if (rc == -ERANGE && run->refcount_order <= 3)
 		return false;
 	return sim_life_outcome(run, what, rc);
 }

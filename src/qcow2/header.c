@@ -14,6 +14,7 @@
 
 #include "base/attr.h"
 #include "base/math.h"
+#include "base/mutant.h"
 #include "qcow2/extension.h"
 
 #define VERSION_2_BYTES 72
@@ -351,7 +352,7 @@ void qcow2_header_put(const struct qcow2_header *h, uint64_t backing_offset, voi
 	disk.crypt_method = be32_of(h->crypt_method);
 	disk.refcount_order = be32_of(h->refcount_order);
 	disk.header_bytes = be32_of((uint32_t)qcow2_header_length(h));
-	disk.compression_type = (uint8_t)h->compression_type;
+	disk.compression_type = MUTANT(113) ? 0 : (uint8_t)h->compression_type;
 	changeable_put(h, &disk);
 	memcpy(cluster, &disk, bytes);
 }
@@ -384,11 +385,11 @@ int qcow2_header_put_extensions(
 			cluster, len, at, QCOW2_EXT_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
 	if (ret == 0 && h->data_file[0])
 		ret = qcow2_extension_put(cluster, len, at, QCOW2_EXT_DATA_FILE, h->data_file, strlen(h->data_file));
-	if (ret == 0 && h->crypto_bytes)
+	if (ret == 0 && h->crypto_bytes && !MUTANT(114))
 		ret = crypto_put(h, cluster, len, at);
 	if (ret == 0 && names_bytes)
 		ret = qcow2_extension_put(cluster, len, at, QCOW2_EXT_FEATURE_NAMES, names, names_bytes);
-	if (ret == 0 && h->bitmaps)
+	if (ret == 0 && h->bitmaps && !MUTANT(112))
 		ret = bitmaps_put(h, cluster, len, at);
 	return ret;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Encrypted images: class H31, and H27, H43 where data is encrypted. What is read and judged is decrypted. */
+/* Encrypted images: class H31, and H27, H29, H43 where data is encrypted. What is read and judged is decrypted. */
 #include "crash.h"
 
 /* Parts of clusters, so that each copy has a head, data and a tail; over what there is, and over nothing. */
@@ -26,6 +26,15 @@ static const struct sim_op grow[] = {
 	{.kind = SIM_READ, .first = 0, .sectors = 45},
 	{.kind = SIM_REOPEN},
 	{.kind = SIM_READ, .first = 0, .sectors = 45},
+};
+
+static const struct sim_op amend[] = {
+	{.kind = SIM_WRITE, .first = 3, .sectors = 5},
+	{.kind = SIM_ZERO_UNMAP, .first = 12, .sectors = 6},
+	{.kind = SIM_AMEND, .sectors = SIM_AMENDMENT(2, 4, 0), .first = 20},
+	{.kind = SIM_WRITE, .first = 11, .sectors = 5},
+	{.kind = SIM_AMEND, .sectors = SIM_AMENDMENT(3, 5, 0)},
+	{.kind = SIM_READ, .first = 0, .sectors = 32},
 };
 
 static const struct crash_case cases[] = {
@@ -59,6 +68,12 @@ static const struct crash_case cases[] = {
 				   .fill = SIM_FILL_FULL,
 				   .guest_bytes = 21 * SIM_SECTOR},
 			.guest_most = 48 * SIM_SECTOR}},
+	{.name = "h29-encryption-header-outlives-amendments",
+		CRASH_OPS(amend),
+		.mutants = {114},
+		.config = {.image = {.encrypted = true, .fill = SIM_FILL_MIXED},
+			.below = SIM_BELOW_RAW,
+			.base = {.guest_bytes = 32 * SIM_SECTOR}}},
 	{.name = "h43-encrypted-clusters-smaller-than-blocks",
 		CRASH_OPS(parts),
 		.config = {.image = {.encrypted = true, .fill = SIM_FILL_MIXED, .cluster_bits = 9},
