@@ -161,7 +161,7 @@ static int slot_take(struct amend_options *o)
 		return 0;
 	if (slot >= LUKS_SLOTS)
 		return complain(
-			"Invalid keyslot %lld specified, must be between 0 and %u", (long long)slot, LUKS_SLOTS - 1);
+			"Invalid keyslot %u specified, must be between 0 and %u", (unsigned)slot, LUKS_SLOTS - 1);
 	o->luks.slot = (int)slot;
 	return 0;
 }

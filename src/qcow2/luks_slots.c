@@ -88,7 +88,7 @@ static int slot_remove(struct co *co, struct change *c, unsigned slot, struct er
 static int slot_choose(const struct change *c, unsigned *slot, struct err *err)
 {
 	if (c->how->slot >= LUKS_SLOTS)
-		return err_set(err, -EINVAL, "Invalid slot %d specified, must be between 0 and %d", c->how->slot,
+		return err_set(err, -EINVAL, "Invalid keyslot %d specified, must be between 0 and %d", c->how->slot,
 			LUKS_SLOTS - 1);
 	if (c->how->slot >= 0) {
 		*slot = (unsigned)c->how->slot;
@@ -175,6 +175,9 @@ static int remove_by_passphrase(struct co *co, struct change *c, struct err *err
 
 	if (rc < 0)
 		return rc;
+	if (count == 0 && c->how->slot >= 0)
+		return err_set(err, -EACCES,
+			"Given keyslot %d doesn't contain the given old password for erase operation", c->how->slot);
 	if (count == 0)
 		return err_set(err, -EACCES, "No keyslots match given (old) password for erase operation");
 	if (count == active_count(c->l) && !c->how->force)
@@ -200,6 +203,8 @@ static int remove_by_number(struct co *co, struct change *c, struct err *err)
 			"Attempt to erase the only active keyslot %u which will erase all the data in the image "
 			"irreversibly - refusing operation",
 			slot);
+	if (!c->l->slot[slot].active && !c->how->force)
+		return err_set(err, -EINVAL, "Given keyslot %u is already erased (inactive) ", slot);
 	if (!c->l->slot[slot].active) {
 		int rc = luks_slot_check(c->l, slot, c->header->crypto_bytes, err);
 

@@ -6,7 +6,6 @@
 # data, and passphrases come from files alone. Images of the old kind (AES) are read.
 . "$(dirname "$0")/lib.sh"
 needs jq cryptsetup nbdcopy cmp
-: "${LUKS_SLOTS:?the program that changes key slots}"
 
 printf 'correct horse\n' >pass
 printf 'battery staple' >pass2
@@ -245,26 +244,90 @@ opens image.luks pass || fail "cryptsetup can't open it"
 # ---- passphrases added and removed ----
 qemu_io image "write -P 21 0 1M"
 qemu_opens() { qemu-io "${OBJECTS[@]}" -c 'read -P 21 0 1M' --image-opts "$(opts image "$1")" 2>&1 | grep -q '^read'; }
-for slot in -1 6; do
-	"$LUKS_SLOTS" add image pass pass2 $slot
-	qemu_opens k && qemu_opens k2 || fail "QEMU can't open slot $slot"
-	header_of image image.luks
-	opens image.luks pass && opens image.luks pass2 || fail "cryptsetup can't open slot $slot"
-	info_agrees image
-	"$LUKS_SLOTS" remove image pass2 $slot
-	qemu_opens k && ! qemu_opens k2 || fail "a removed passphrase opens the image"
-	header_of image image.luks
-	opens image.luks pass && ! opens image.luks pass2 || fail "cryptsetup opens a removed slot"
+slots() { qemu-img info --output=json "$1" | jq -c '[."format-specific".data.encrypt.slots[].active]'; }
+words() { sed -E 's/^(qemu-img|corral): //' "$1"; }
+
+# both OPTIONS [--force]: each program amends a copy of its own, with passphrase $NOW; status, words and slots are the same
+NOW=k
+both() {
+	local ours=0 theirs i
+	"$CORRAL" amend "${OBJECTS[@]}" --key-secret $NOW -o "$1" "${@:2}" ours >ours.out 2>&1 || ours=$?
+	for i in 1 2 3 4 5 6 7 8; do
+		theirs=0
+		qemu-img amend "${OBJECTS[@]}" "${@:2}" --image-opts -o "$1" "$(opts theirs $NOW)" >theirs.out 2>&1 || theirs=$?
+		[ $ours != $theirs ] || break
+	done
+	equal $ours $theirs "amend $*: status: $(cat ours.out theirs.out)"
+	equal "$(words ours.out)" "$(words theirs.out)" "amend $*"
+	equal "$(slots ours)" "$(slots theirs)" "amend $*: slots"
+}
+cp image ours
+cp image theirs
+ADD=encrypt.state=active,encrypt.iter-time=5,encrypt.new-secret ERASE=encrypt.state=inactive
+while read -r options; do
+	both "$options"
+done <<-END
+	encrypt.new-secret=k2
+	encrypt.state=asleep,encrypt.new-secret=k2
+	encrypt.state=active
+	$ADD=k2,encrypt.old-secret=k
+	$ADD=k9
+	$ADD=k2,encrypt.keyslot=9
+	$ADD=k2,encrypt.keyslot=-1
+	$ADD=k2,encrypt.keyslot=x
+	$ADD=k2,encrypt.keyslot=0
+	$ADD=k2,encrypt.keyslot=6
+	$ADD=k2
+	$ADD=k2,encrypt.iter-time=0
+	$ERASE
+	$ERASE,encrypt.new-secret=k2
+	$ERASE,encrypt.iter-time=5,encrypt.keyslot=1
+	$ERASE,encrypt.keyslot=77
+	$ERASE,encrypt.old-secret=k9
+	$ERASE,encrypt.old-secret=k2,encrypt.keyslot=0
+	$ERASE,encrypt.old-secret=k2,encrypt.keyslot=6
+	$ERASE,encrypt.keyslot=6
+	$ERASE,encrypt.keyslot=2
+END
+for i in ours theirs; do
+	equal "$(slots $i)" '[true,true,false,false,false,false,false,false]' "$i: slots"
+	header_of $i image.luks
+	opens image.luks pass && opens image.luks pass2 || fail "cryptsetup can't open a slot of $i"
 done
-for i in 1 2 3 4 5 6 7 8; do
-	qemu-img amend "${OBJECTS[@]}" --image-opts -o encrypt.state=active,encrypt.new-secret=k2,encrypt.iter-time=10 \
-		"$(opts image)" >/dev/null 2>&1 && break
-done
-serve image -r "${OBJECTS[@]}" --key-secret k2
+cp ours image
+qemu_opens k && qemu_opens k2 || fail "QEMU can't open a slot"
+info_agrees image
+serve theirs -r "${OBJECTS[@]}" --key-secret k2
 qio -r -f raw "$URI" -- "read -P 21 0 1M"
 stop
-"$LUKS_SLOTS" remove image pass -1
-serve_fails 'Invalid password' image "${KEY[@]}"
-fails 'irreversibly' "$LUKS_SLOTS" remove image pass2 -1
-qemu_opens k2 || fail "the passphrase that is left doesn't open it"
+both $ERASE,encrypt.old-secret=k2
+both $ERASE,encrypt.old-secret=k2
+both $ERASE,encrypt.old-secret=k
+both $ERASE,encrypt.keyslot=0
+cp ours image
+qemu_opens k && ! qemu_opens k2 || fail "a removed passphrase opens the image"
+header_of image image.luks
+opens image.luks pass && ! opens image.luks pass2 || fail "cryptsetup opens a removed slot"
+both $ADD=k2,encrypt.keyslot=0 --force
+serve_fails 'Invalid password' ours "${KEY[@]}"
+NOW=k2
+both $ADD=k,lazy_refcounts=on
+both $ERASE,encrypt.keyslot=0,refcount_bits=64
+NOW=k
+cp ours image
+qemu_opens k && ! qemu_opens k2 || fail "the passphrase that is left doesn't open it"
+agree image
+both $ERASE,encrypt.old-secret=k --force
+equal "$(slots ours)" '[false,false,false,false,false,false,false,false]' "the last passphrase"
+
+# Zeros over a backing file become encrypted zeros where version 2 can't say it otherwise.
+make -o $FAST -b plain -F qcow2 over
+qemu_io over "write -P 22 0 300k" "write -z 100k 500k" "write -z 700k 5k"
+serve over -r "${KEY[@]}"
+corral_reads before.raw
+stop
+"$CORRAL" amend "${KEY[@]}" -o compat=0.10 over
+agree over
+same ours.raw before.raw "an encrypted image as version 2"
+fails 'key-secret' "$CORRAL" amend -o refcount_bits=64 image
 passed
