@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+
 static void ATTR_NORETURN wait_until_ready(int fd, pid_t child)
 {
 	char ready;
@@ -49,35 +51,39 @@ static int fork_and_wait(struct background *b, struct err *err)
 
 int background_begin(struct background *b, bool fork_first, const char *pid_file, struct err *err)
 {
-	*b = (struct background){.ready_fd = -1, .pid_file = pid_file};
+	*b = (struct background){.ready_fd = -1, .null_fd = -1, .pid_file = pid_file};
 	return fork_first ? fork_and_wait(b, err) : 0;
+}
+
+int background_prepare(struct background *b, struct err *err)
+{
+	if (b->ready_fd >= 0)
+		b->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (!b->pid_file)
+		return 0;
+	b->pid_to = fopen(b->pid_file, "we");
+	b->pid_made = b->pid_to != NULL;
+	return b->pid_to ? 0 : err_set(err, -errno, "can't write the pid file '%s': %s", b->pid_file, strerror(errno));
 }
 
 static int pid_write(struct background *b, struct err *err)
 {
-	FILE *f = fopen(b->pid_file, "we");
+	FILE *f = take(b->pid_to);
 
-	if (!f)
-		return err_set(err, -errno, "can't write the pid file '%s': %s", b->pid_file, strerror(errno));
-	b->pid_written = true;
 	fprintf(f, "%ld\n", (long)getpid());
 	return fclose(f) == 0 ? 0 : err_set(err, -EIO, "can't write the pid file '%s'", b->pid_file);
 }
 
 /* Whoever reads our output through a pipe must see its end. */
-static void leave_terminal(void)
+static void leave_terminal(struct background *b)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int fd = 0; null >= 0 && fd <= 2; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
+	for (int fd = 0; b->null_fd >= 0 && fd <= 2; fd++)
+		dup2(b->null_fd, fd);
 }
 
 int background_ready(struct background *b, const char *line, struct err *err)
 {
-	int r = b->pid_file ? pid_write(b, err) : 0;
+	int r = b->pid_to ? pid_write(b, err) : 0;
 
 	if (r < 0)
 		return r;
@@ -85,7 +91,7 @@ int background_ready(struct background *b, const char *line, struct err *err)
 	fflush(stdout);
 	if (b->ready_fd < 0)
 		return 0;
-	leave_terminal();
+	leave_terminal(b);
 	if (write(b->ready_fd, "", 1) != 1)
 		r = err_set(err, -EPIPE, "the process that waits for this one is gone");
 	close(b->ready_fd);
@@ -95,7 +101,11 @@ int background_ready(struct background *b, const char *line, struct err *err)
 
 void background_end(struct background *b)
 {
-	if (b->pid_written)
+	if (b->pid_to)
+		fclose(b->pid_to);
+	if (b->pid_made)
 		unlink(b->pid_file);
-	b->pid_written = false;
+	if (b->null_fd > 2)
+		close(b->null_fd);
+	*b = (struct background){.ready_fd = -1, .null_fd = -1};
 }

@@ -8,17 +8,23 @@
 #define CORRAL_CLI_BACKGROUND_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base/err.h"
 
 struct background {
 	int ready_fd;         /* -1: nobody waits */
-	const char *pid_file; /* NULL: none; ours while it says so */
-	bool pid_written;
+	int null_fd;          /* -1, or what takes the place of the terminal */
+	const char *pid_file; /* NULL: none */
+	FILE *pid_to;         /* the pid file between prepare and ready */
+	bool pid_made;        /* it is ours to remove */
 };
 
 /* In the process that goes on: 0. In the one that only waited it doesn't return. */
 int background_begin(struct background *b, bool fork_first, const char *pid_file, struct err *err) ATTR_MUST_USE;
+
+/* Opens what ready will need, for a process that can open nothing any more by then. The pid file is empty until ready. */
+int background_prepare(struct background *b, struct err *err) ATTR_MUST_USE;
 
 /* Writes the pid file, prints the line to stdout, lets the waiting process end, and leaves the terminal. */
 int background_ready(struct background *b, const char *line, struct err *err) ATTR_MUST_USE;

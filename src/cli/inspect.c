@@ -285,9 +285,9 @@ static int report_print(struct inspect *in)
 
 static int judge(struct co *co, struct inspect *in, struct node *file)
 {
-	if (cli_sandbox_enter(co, in->sandbox, &(struct io_sandbox){0}) < 0)
-		return FAILED;
-	return file_look(co, in, file) < 0 ? cli_complain("%s", in->err.text) : report_print(in);
+	return cli_sandbox_enter(co, in->sandbox, &(struct io_sandbox){0}, &in->err) < 0 || file_look(co, in, file) < 0
+		? cli_complain("%s", in->err.text)
+		: report_print(in);
 }
 
 static int run(struct co *co, void *arg)

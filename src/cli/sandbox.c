@@ -35,18 +35,19 @@ static void names_print(char *to, size_t room, unsigned parts)
 	}
 }
 
-int cli_sandbox_enter(struct co *co, enum cli_sandbox mode, const struct io_sandbox *how)
+int cli_sandbox_enter(struct co *co, enum cli_sandbox mode, const struct io_sandbox *how, struct err *err)
 {
+	unsigned needed = mode == CLI_SANDBOX_REQUIRE ? IO_SANDBOX_ALL : IO_SANDBOX_USER;
 	struct io_sandbox_result in;
 	char missing[128];
 
-	if (mode == CLI_SANDBOX_OFF)
+	if (mode == CLI_SANDBOX_OFF && !how->change_user)
 		return 0;
-	io_sandbox_enter(co, how, &in);
-	if (in.parts == IO_SANDBOX_ALL)
-		return 0;
-	names_print(missing, sizeof(missing), IO_SANDBOX_ALL & ~in.parts);
-	cli_complain("%s, but the sandbox lacks %s: %s", mode == CLI_SANDBOX_REQUIRE ? "--sandbox=require" : "going on",
-		missing, strerror(-in.error));
-	return mode == CLI_SANDBOX_REQUIRE ? -EPERM : 0;
+	io_sandbox_enter(co, how, mode == CLI_SANDBOX_OFF ? IO_SANDBOX_USER : IO_SANDBOX_ALL, &in);
+	names_print(missing, sizeof(missing), in.missing);
+	if (in.missing & needed)
+		return err_set(err, -EPERM, "the sandbox lacks %s: %s", missing, strerror(-in.error));
+	if (in.missing)
+		cli_complain("going on, but the sandbox lacks %s: %s", missing, strerror(-in.error));
+	return 0;
 }

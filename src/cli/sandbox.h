@@ -4,6 +4,7 @@
 #define CORRAL_CLI_SANDBOX_H
 
 #include "base/attr.h"
+#include "base/err.h"
 #include "co/co.h"
 #include "io/sandbox.h"
 
@@ -21,7 +22,9 @@ enum cli_sandbox {
 /* text: the option's argument; NULL: require. -EINVAL, told. */
 int cli_sandbox_parse(const char *command, const char *text, enum cli_sandbox *out) ATTR_MUST_USE;
 
-/* -EPERM, told: a part that is required can't be had; the process may be half inside. */
-int cli_sandbox_enter(struct co *co, enum cli_sandbox mode, const struct io_sandbox *how) ATTR_MUST_USE;
+/* -EPERM, explained: a part that is required can't be had; the process may be half inside. What is missing and isn't required
+ * is told. A change of user is always required. */
+int cli_sandbox_enter(struct co *co, enum cli_sandbox mode, const struct io_sandbox *how, struct err *err)
+	ATTR_MUST_USE;
 
 #endif

@@ -59,6 +59,9 @@ static const char help[] =
 	"      --log-level LEVEL        error, warning, info (default) or debug; SIGUSR2 turns debug on and off\n"
 	"      --stats[=SECONDS]        log statistics at the end, and so often; SIGUSR1 logs them at once\n"
 	"      --slow-turn MS           log when the event loop is busy for longer at a time (default 100; 0: never)\n"
+	"      --sandbox MODE           when everything is open, give up the rest (other files, the network, privileges, most\n"
+	"                               system calls): auto (default): as much as this system can; require; off\n"
+	"      --user NAME[:GROUP]      go on as this user then\n"
 	"  -h, --help                   print this\n"
 	"\n"
 	"When clients can connect, a line is printed for each export of each image, ending with a URI for them.\n"
@@ -82,6 +85,8 @@ enum {
 	OPT_LOG_LEVEL,
 	OPT_STATS,
 	OPT_SLOW_TURN,
+	OPT_SANDBOX,
+	OPT_USER,
 	OPT_OBJECT,
 	OPT_KEY_SECRET,
 	OPT_OF_IMAGE, /* serve_image_option knows it by its name */
@@ -109,6 +114,8 @@ static const struct option long_options[] = {
 	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
 	{"stats", optional_argument, NULL, OPT_STATS},
 	{"slow-turn", required_argument, NULL, OPT_SLOW_TURN},
+	{"sandbox", required_argument, NULL, OPT_SANDBOX},
+	{"user", required_argument, NULL, OPT_USER},
 	{"object", required_argument, NULL, OPT_OBJECT},
 	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
 	{"help", no_argument, NULL, 'h'},
@@ -173,6 +180,8 @@ static int parse_one(struct serve *s, int option, const char *name, const char *
 	case OPT_LOG_LEVEL: return parse_log_level(s, optarg);
 	case OPT_STATS: return parse_stats(s, optarg);
 	case OPT_SLOW_TURN: return parse_slow_turn(s, optarg);
+	case OPT_SANDBOX: return cli_sandbox_parse("serve", optarg, &s->sandbox);
+	case OPT_USER: return serve_user_parse(s, optarg);
 	case OPT_OBJECT: return cli_secret_add(&s->secrets, "serve", optarg);
 	case OPT_KEY_SECRET: return cli_secret_key(&s->secrets, "serve", optarg);
 	case ':': return cli_usage("serve", "an argument is missing after '%s'", culprit);
@@ -224,7 +233,7 @@ static int announce(struct serve *s, struct err *err)
 	int r = background_ready(&s->background, text, err);
 
 	if (r == 0)
-		systemd_notify("READY=1\nSTATUS=serving");
+		systemd_notify(&s->systemd, "READY=1\nSTATUS=serving");
 	return r;
 }
 
@@ -233,10 +242,14 @@ static int serve_exports(struct co *co, struct serve *s, struct err *err)
 	int r = serve_exports_start(co, s, err);
 
 	if (r == 0)
+		r = background_prepare(&s->background, err);
+	if (r == 0)
+		r = serve_confine(co, s, err);
+	if (r == 0)
 		r = announce(s, err);
 	if (r == 0)
 		r = serve_wait(co, s, err);
-	systemd_notify("STOPPING=1");
+	systemd_notify(&s->systemd, "STOPPING=1");
 	if (s->stats_at_end && r == 0)
 		serve_stats_log(s);
 	serve_exports_stop(co, s);
@@ -299,6 +312,7 @@ static int serve_command(struct serve *s, int argc, char **argv)
 
 	s->defaults.disk.name = "";
 	s->quiet_level = LOG_LEVEL_INFO;
+	s->sandbox = CLI_SANDBOX_AUTO;
 	s->turns.limit_ns = UINT64_C(100) * 1000000;
 	if (systemd_begin(&s->systemd, &s->err) < 0)
 		return complain(&s->err);

@@ -10,6 +10,7 @@
 #include "api/options.h"
 #include "cli/background.h"
 #include "cli/options.h"
+#include "cli/sandbox.h"
 #include "cli/secret.h"
 #include "cli/serve_log.h"
 #include "cli/systemd.h"
@@ -72,6 +73,8 @@ struct serve {
 	struct background background;
 	const char *pid_file;
 	bool fork_first;
+	enum cli_sandbox sandbox;
+	struct io_sandbox confine; /* the user to change to */
 
 	struct systemd systemd;
 	struct serve_log log;
@@ -108,6 +111,13 @@ void serve_exports_stop(struct co *co, struct serve *s);
 void serve_exports_fini(struct serve *s);
 /* Where clients find what: a line for each image of each export. On the heap; NULL: no memory. */
 char *serve_exports_text(const struct serve *s);
+
+/* ---- serve_sandbox.c ---- */
+
+/* --user NAME[:GROUP]; -EINVAL, told. */
+int serve_user_parse(struct serve *s, const char *text) ATTR_MUST_USE;
+/* All images and exports are open: everything else is given up, as --sandbox says. -EPERM: a part of it can't be had. */
+int serve_confine(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
 
 /* ---- serve_watch.c ---- */
 

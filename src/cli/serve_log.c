@@ -53,6 +53,7 @@ static void log_write(struct log *log, enum log_level level, const char *line)
 
 int serve_log_open(struct serve_log *l, const char *path, struct err *err)
 {
+	tzset(); /* while its file can still be read */
 	l->log.write = log_write;
 	l->to = stderr;
 	l->journal = !path && getenv("JOURNAL_STREAM");

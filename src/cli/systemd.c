@@ -19,12 +19,33 @@ static void names_parse(struct systemd *s)
 		s->name[i] = strsep(&rest, ":");
 }
 
+/* Early, for a process that can make no socket any more when it has something to say. */
+static int notify_connect(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	socklen_t len = (socklen_t)offsetof(struct sockaddr_un, sun_path);
+	int fd;
+
+	if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(to.sun_path))
+		return -1;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	memcpy(to.sun_path, path, strlen(path));
+	if (path[0] == '@') /* a name of the abstract kind */
+		to.sun_path[0] = '\0';
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&to, len + (socklen_t)strlen(path)) == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
 int systemd_begin(struct systemd *s, struct err *err)
 {
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
 	unsigned long n;
 
-	*s = (struct systemd){0};
+	*s = (struct systemd){.notify_fd = notify_connect()};
 	if (!pid || !fds || strtoul(pid, NULL, 10) != (unsigned long)getpid())
 		return 0;
 	n = strtoul(fds, NULL, 10);
@@ -47,8 +68,10 @@ void systemd_end(struct systemd *s)
 		if (!s->taken[i])
 			close(SYSTEMD_FIRST + (int)i);
 	}
+	if (s->notify_fd >= 0)
+		close(s->notify_fd);
 	free(s->names);
-	*s = (struct systemd){0};
+	*s = (struct systemd){.notify_fd = -1};
 }
 
 int systemd_take(struct systemd *s, const char *name, struct err *err)
@@ -65,21 +88,8 @@ int systemd_take(struct systemd *s, const char *name, struct err *err)
 		s->n == 0 ? "no socket" : "no further socket");
 }
 
-void systemd_notify(const char *state)
+void systemd_notify(const struct systemd *s, const char *state)
 {
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	int fd;
-
-	if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(to.sun_path))
-		return;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return;
-	memcpy(to.sun_path, path, strlen(path));
-	if (path[0] == '@') /* a name of the abstract kind */
-		to.sun_path[0] = '\0';
-	(void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&to,
-		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
-	close(fd);
+	if (s->notify_fd >= 0)
+		(void)!send(s->notify_fd, state, strlen(state), MSG_NOSIGNAL);
 }

@@ -17,6 +17,7 @@
 struct systemd {
 	unsigned n;
 	bool taken[SYSTEMD_SOCKETS];
+	int notify_fd;               /* connected to the manager; -1: none listens */
 	char *names;                 /* what `name` points into; NULL: none were given */
 	char *name[SYSTEMD_SOCKETS]; /* NULL or "": it has none */
 };
@@ -29,6 +30,6 @@ void systemd_end(struct systemd *s);
 int systemd_take(struct systemd *s, const char *name, struct err *err) ATTR_MUST_USE;
 
 /* "READY=1" and its like to the manager, if there is one that listens. */
-void systemd_notify(const char *state);
+void systemd_notify(const struct systemd *s, const char *state);
 
 #endif

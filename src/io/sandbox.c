@@ -28,6 +28,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/math.h"
 
 /* ---- user and privileges ---- */
@@ -43,7 +44,7 @@ static int user_change(const struct io_sandbox *how)
 }
 
 /* The bounding set needs a capability itself; who hasn't got it has nothing there to lose either. */
-static int privileges_drop(void)
+static int privileges_drop(const struct io_sandbox *how ATTR_UNUSED)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
@@ -120,24 +121,31 @@ static int landlock_enter(const struct io_sandbox *how)
 
 /* ---- all of it ---- */
 
-static void note(struct io_sandbox_result *out, enum io_sandbox_part part, int r)
-{
-	if (r == 0)
-		out->parts |= part;
-	else if (out->error == 0)
-		out->error = r;
-}
+static const struct {
+	enum io_sandbox_part part;
+	int (*enter)(const struct io_sandbox *how);
+} steps[] = {
+	/* in this order: each may need what the next one takes away */
+	{IO_SANDBOX_USER, user_change},
+	{IO_SANDBOX_PRIVILEGES, privileges_drop},
+	{IO_SANDBOX_LANDLOCK, landlock_enter},
+	{IO_SANDBOX_SECCOMP, io_sandbox_calls},
+};
 
-void io_sandbox_enter(struct co *co, const struct io_sandbox *how, struct io_sandbox_result *out)
+void io_sandbox_enter(struct co *co, const struct io_sandbox *how, unsigned parts, struct io_sandbox_result *out)
 {
 	struct io *io = io_of(co);
 
 	*out = (struct io_sandbox_result){0};
 	io->ops->threads_stop(io);
-	note(out, IO_SANDBOX_USER, user_change(how));
-	note(out, IO_SANDBOX_PRIVILEGES, privileges_drop());
-	note(out, IO_SANDBOX_LANDLOCK, landlock_enter(how));
-	note(out, IO_SANDBOX_SECCOMP, io_sandbox_calls(how));
+	for (unsigned i = 0; i < ARRAY_ENTRIES(steps); i++) {
+		int r = parts & steps[i].part ? steps[i].enter(how) : 0;
+
+		if (r < 0 && out->missing == 0)
+			out->error = r;
+		if (r < 0)
+			out->missing |= steps[i].part;
+	}
 	io->ops->threads_start(io);
 }
 

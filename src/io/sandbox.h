@@ -25,13 +25,13 @@ struct io_sandbox {
 };
 
 struct io_sandbox_result {
-	unsigned parts; /* those that are in force */
-	int error;      /* of the first that isn't */
+	unsigned missing; /* those of the parts that aren't in force */
+	int error;        /* of the first of them */
 };
 
-/* Called once, by the thread of the engine. Waits, without yielding, until the helper threads have finished what they have
+/* parts: IO_SANDBOX_*. Called once, by the thread of the engine. Waits, without yielding, until the helper threads have finished what they have
  * in hand. A part that can't be had doesn't keep the others from being put into force: the caller decides whether what there is suffices. */
-void io_sandbox_enter(struct co *co, const struct io_sandbox *how, struct io_sandbox_result *out);
+void io_sandbox_enter(struct co *co, const struct io_sandbox *how, unsigned parts, struct io_sandbox_result *out);
 
 const char *io_sandbox_part_name(enum io_sandbox_part part);
 

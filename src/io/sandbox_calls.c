@@ -45,6 +45,8 @@ static const char *const calls[] = {
 	"splice",
 	"fadvise64",
 	"dup",
+	"dup2",
+	"dup3",
 	"unlink",
 	"unlinkat",
 	/* sockets that are open or come in */

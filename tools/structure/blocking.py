@@ -65,11 +65,12 @@ ALLOWED = {
     "crypto_random.c": ("waits only where the kernel has just begun and has none yet", "getrandom"),
     "api": ("parses options, in memory", "json_* strtod ldexp"),
     "cli_secret.c": ("reads a passphrase before there is a coroutine", "open read close"),
-    "cli_serve_log.c": ("a log's file is opened before there is a coroutine; a few lines a second", "fopen"),
+    "cli_serve_log.c": ("what takes files is done before there is a coroutine; a few lines a second", "fopen tzset"),
     "cli_systemd.c": (
         "looks at what was inherited before there is a coroutine; a datagram that doesn't wait",
-        "fcntl close getpid strsep unsetenv socket sendto",
+        "fcntl close getpid strsep unsetenv socket connect send",
     ),
+    "cli_serve_sandbox.c": ("looks a user up before there is a coroutine", "getpwnam getgrnam"),
     "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
     "cli": (
         "talks to its user: a few lines on standard output",

@@ -27,9 +27,9 @@ static void enter(struct co *co, const struct io_sandbox *how, unsigned needed)
 {
 	struct io_sandbox_result in;
 
-	io_sandbox_enter(co, how, &in);
-	CHECK(in.parts == IO_SANDBOX_ALL || in.error < 0);
-	if ((in.parts & needed) == needed)
+	io_sandbox_enter(co, how, IO_SANDBOX_ALL, &in);
+	CHECK(in.missing == 0 || in.error < 0);
+	if ((in.missing & needed) == 0)
 		return;
 	print_message("skipped: this machine or build lacks a part: %s\n", strerror(-in.error));
 	_exit(SKIPPED);
