@@ -21,7 +21,7 @@ enum driver_kind { DRIVER_PROTOCOL, DRIVER_FILTER, DRIVER_FORMAT };
 
 struct driver_context {
 	const struct image_open *how;
-	const char *beneath; /* of the file that a header names; or NULL (struct file_open) */
+	const char *beneath, *shown; /* of a file that a header names; or NULL (struct file_open) */
 	bool write, direct, no_flush, no_lock, no_discard;
 	bool top;           /* in the topmost layer */
 	bool probed;        /* formats: nobody has said that it is this one */
@@ -42,7 +42,8 @@ struct driver {
 		struct node **out, struct err *err);
 };
 
-const struct driver *driver_find(const char *name);                    /* NULL: unknown */
+const struct driver *driver_find(const char *name); /* NULL: unknown */
+const char *driver_name(unsigned i);                /* of the i-th in alphabetical order; NULL: there are no more */
 const struct driver *driver_of_protocol(const char *name, size_t len); /* "nbd+unix"; NULL: unknown */
 
 /* -EINVAL: an option that the driver doesn't take, by name. format: it is to be called one, rather than a protocol. */

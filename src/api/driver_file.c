@@ -36,6 +36,7 @@ static int storage_open(struct co *co, const struct driver_context *context, con
 	struct file_open open = {
 		.path = options_text(tree, "filename"),
 		.beneath = context->beneath,
+		.shown = context->shown,
 		.write = context->write,
 		.direct = context->direct,
 		.no_flush = context->no_flush,

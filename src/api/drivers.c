@@ -6,6 +6,7 @@
 
 #include "api/driver.h"
 
+/* In alphabetical order. */
 static const struct driver *const drivers[] = {
 	&driver_file,
 	&driver_host_device,
@@ -25,6 +26,8 @@ const struct driver *driver_find(const char *name)
 	}
 	return NULL;
 }
+
+const char *driver_name(unsigned i) { return i < ARRAY_ENTRIES(drivers) ? drivers[i]->name : NULL; }
 
 static bool has_protocol(const struct driver *driver, const char *name, size_t len)
 {

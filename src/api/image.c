@@ -15,6 +15,7 @@
 #include "api/layer.h"
 #include "base/cleanup.h"
 #include "base/math.h"
+#include "file/file.h"
 
 /* ---- cache modes ---- */
 
@@ -141,6 +142,7 @@ static int permitted_below(const struct chain *chain, const struct layer *layer,
 	if (ret == 0) {
 		below->path = take(found.name);
 		below->beneath = take(found.beneath);
+		below->shown = image_relative_path(layer_shown(layer), name);
 		below->options = tree_of_path(found.path, format_below(layer));
 		ret = below->options ? 0 : err_set(err, -ENOMEM, "no memory");
 	}
@@ -190,7 +192,7 @@ static int below_open(struct co *co, struct chain *chain, struct layer *layer, s
 
 static bool has_below(const struct chain *chain, const struct layer *layer)
 {
-	if (chain->how->no_backing)
+	if (chain->how->no_backing || chain->storage_only)
 		return false;
 	return layer->backing ? json_is_object(layer->backing) : layer_backing_name(layer)[0] != '\0';
 }
@@ -221,24 +223,50 @@ static int chain_open(struct co *co, struct chain *chain, struct err *err)
 	return ret;
 }
 
-int image_open_plain(struct co *co, const struct image_open *how, struct node **out, struct err *err)
+static int chain_try(struct co *co, struct chain *chain, const struct image_open *how, struct err *err)
 {
-	struct chain *chain = calloc(1, sizeof(*chain));
 	int ret;
 
 	assert(!(how->allow_all && how->allow_none));
-	if (!chain)
-		return err_set(err, -ENOMEM, "no memory");
 	chain->how = how;
 	ret = chain_open(co, chain, err);
-	if (ret < 0 && how->qemu)
+	if (ret == 0)
+		return 0;
+	if (how->qemu)
 		err_hint_cut(err);
+	(void)!node_close(co, chain->top);
+	return ret;
+}
+
+int image_open_plain(struct co *co, const struct image_open *how, struct node **out, struct err *err)
+{
+	AUTO_FREE struct chain *chain = calloc(1, sizeof(*chain));
+	int ret = chain ? chain_try(co, chain, how, err) : err_set(err, -ENOMEM, "no memory");
+
 	if (ret == 0)
 		*out = chain->top;
-	else
-		(void)!node_close(co, chain->top);
-	free(chain);
 	return ret;
+}
+
+int image_storage_open(
+	struct co *co, const struct image_open *how, struct node **out, const char **driver, struct err *err)
+{
+	AUTO_FREE struct chain *chain = calloc(1, sizeof(*chain));
+	int ret = -ENOMEM;
+
+	if (chain) {
+		chain->storage_only = true;
+		ret = chain_try(co, chain, how, err);
+	} else {
+		err_set(err, ret, "no memory");
+	}
+	if (ret < 0) {
+		err_prefix(err, "Could not open '%s'", how->path);
+		return ret;
+	}
+	*out = chain->top;
+	*driver = chain->driver;
+	return 0;
 }
 
 int image_open(struct co *co, const struct image_open *how, struct node **out, struct err *err)
@@ -253,6 +281,13 @@ int image_open(struct co *co, const struct image_open *how, struct node **out, s
 struct node *image_qcow2_of(struct node *n)
 {
 	while (n && !node_is_qcow2(n))
+		n = n->file;
+	return n;
+}
+
+struct node *image_file_of(struct node *n)
+{
+	while (n && !node_is_file(n))
 		n = n->file;
 	return n;
 }

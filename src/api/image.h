@@ -60,6 +60,13 @@ struct image_open {
 int image_open(struct co *co, const struct image_open *how, struct node **out, struct err *err) ATTR_MUST_USE;
 int image_open_plain(struct co *co, const struct image_open *how, struct node **out, struct err *err) ATTR_MUST_USE;
 
+/* Opens what the image lies in, the image itself only if it isn't qcow2: for those who read its header for themselves.
+ * *driver: the name of its format, or of the topmost filter. Nothing that the header names is opened. */
+int image_storage_open(struct co *co, const struct image_open *how, struct node **out, const char **driver,
+	struct err *err) ATTR_MUST_USE;
+
+/* The host file that a node lies in, below any filters; NULL: it doesn't. */
+struct node *image_file_of(struct node *n);
 /* The node of a layer that is its qcow2 image, below any filters; NULL: there is none. */
 struct node *image_qcow2_of(struct node *n);
 int image_cache_parse(const char *name, enum image_cache *out) ATTR_MUST_USE; /* -EINVAL */

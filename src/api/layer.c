@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/math.h"
 #include "file/file.h"
 
@@ -71,6 +72,8 @@ static int context_take(const json_t *options, struct driver_context *c, struct 
 		ret = detect_zeroes_check(options, err);
 	if (ret == 0 && read_only)
 		c->write = false;
+	if (ret == 0 && c->write && c->no_lock)
+		ret = err_set(err, -EINVAL, "force-share=on can only be used with read-only images");
 	return ret;
 }
 
@@ -261,19 +264,31 @@ static int data_tree_open(struct co *co, struct chain *chain, json_t *tree, stru
 	return ret;
 }
 
-static int data_path_open(struct co *co, struct chain *chain, const char *path, const char *beneath,
+/* As the options of the image say, which are the user's. */
+static int data_described_open(struct co *co, struct chain *chain, json_t *tree, struct driver_context context,
+	struct node **out, struct err *err)
+{
+	context.beneath = context.shown = NULL;
+	return data_tree_open(co, chain, json_incref(tree), context, out, err);
+}
+
+static int data_path_open(struct co *co, struct chain *chain, const char *path, const char *beneath, const char *shown,
 	struct driver_context context, struct node **out, struct err *err)
 {
 	json_t *tree = json_pack("{s:s, s:o*}", "driver", "file", "filename", json_string_nocheck(path));
 
 	context.beneath = beneath;
+	context.shown = shown;
 	return data_tree_open(co, chain, tree, context, out, err);
 }
+
+const char *layer_shown(const struct layer *layer) { return layer->shown ? layer->shown : layer->path; }
 
 /* The data file that the header names. */
 static int named_data_open(struct co *co, struct chain *chain, const struct layer *layer, const char *name,
 	struct driver_context context, struct node **out, struct err *err)
 {
+	AUTO_FREE char *shown = image_relative_path(layer_shown(layer), name);
 	struct policy_file found = {0};
 	int ret = name[0] ? layer_naming_permitted(chain, layer, "data file", name, err)
 			  : err_set(err, -EINVAL, "the image names no data file; say which with --data-file");
@@ -281,7 +296,7 @@ static int named_data_open(struct co *co, struct chain *chain, const struct laye
 	if (ret == 0)
 		ret = policy_resolve(chain->how, layer->path, "data file", name, &found, err);
 	if (ret == 0) {
-		ret = data_path_open(co, chain, found.path, found.beneath, context, out, err);
+		ret = data_path_open(co, chain, found.path, found.beneath, shown, context, out, err);
 		if (ret == -EXDEV)
 			ret = err_set(err, ret, "a link on the way to it leads out of '%s' now", found.beneath);
 		if (ret < 0 && !chain->how->qemu)
@@ -302,9 +317,9 @@ static int data_open(struct co *co, struct chain *chain, const struct layer *lay
 			 : err_set(err, -ENOMEM, "no memory for the header");
 
 	if (ret == 0 && given)
-		ret = data_path_open(co, chain, given, NULL, level->context, out, err);
+		ret = data_path_open(co, chain, given, NULL, NULL, level->context, out, err);
 	else if (ret == 0 && tree)
-		ret = data_tree_open(co, chain, json_incref(tree), level->context, out, err);
+		ret = data_described_open(co, chain, tree, level->context, out, err);
 	else if (ret == 0 && (header->incompatible & QCOW2_INCOMPAT_DATA_FILE))
 		ret = named_data_open(co, chain, layer, header->data_file, level->context, out, err);
 	free(header);
@@ -370,6 +385,8 @@ static int format_open(struct co *co, struct chain *chain, struct layer *layer, 
 {
 	int ret = level->driver ? 0 : format_probe(co, chain, layer, level, *node, err);
 
+	if (ret == 0 && level->driver == &driver_qcow2 && chain->storage_only)
+		return 0;
 	if (ret == 0 && level->driver == &driver_qcow2)
 		return qcow2_level_open(co, chain, layer, level, node, err);
 	if (ret == 0)
@@ -424,6 +441,8 @@ static int stack_open(struct co *co, struct chain *chain, struct layer *layer, s
 	layer->format = *out;
 	layer->backing = json_object_get(stack->level[format].options, "backing");
 	if (ret == 0)
+		chain->driver = stack->level[0].driver->name;
+	if (ret == 0 && !(chain->storage_only && stack->level[format].driver == &driver_qcow2))
 		ret = levels_open(co, chain, stack, format, 0, out, err);
 	return ret;
 }
@@ -435,6 +454,7 @@ int layer_open(struct co *co, struct chain *chain, struct layer *layer, struct e
 	struct driver_context context = {
 		.how = how,
 		.beneath = layer->beneath,
+		.shown = layer->shown,
 		.write = how->write && top,
 		.direct = how->cache == IMAGE_NONE || how->cache == IMAGE_DIRECTSYNC,
 		.no_flush = how->cache == IMAGE_UNSAFE,
@@ -463,6 +483,7 @@ void layer_fini(struct layer *layer)
 	json_decref(layer->options);
 	free(layer->path);
 	free(layer->beneath);
+	free(layer->shown);
 }
 
 const char *layer_backing_name(const struct layer *layer)

@@ -9,9 +9,9 @@
 #define LAYER_LEVELS 8 /* nodes of one layer, one over the other */
 
 struct layer {
-	json_t *options; /* owned; without a driver: to be probed */
-	char *path;      /* what names in its header are relative to; owned; NULL: to be found in the options */
-	char *beneath;   /* of its file, by the policy; owned; or NULL */
+	json_t *options;       /* owned; without a driver: to be probed */
+	char *path;            /* what names in its header are relative to; owned; NULL: to be found in the options */
+	char *beneath, *shown; /* of its file, where the policy found it; owned; or NULL (struct file_open) */
 	bool probed;
 	json_t *backing;     /* what they say of the layer below, in `options`; NULL: nothing */
 	struct node *format; /* its format's node, NULL until it is open; owned by the chain from then on */
@@ -26,11 +26,15 @@ struct chain {
 	struct node *top, *bottom;                /* bottom: the format's node of the last layer */
 	struct identity seen[2 * NODE_MAX_DEPTH]; /* of each file: an image may have its data in another one */
 	unsigned files, layers, encrypted;
+	bool storage_only;  /* leave qcow2 and what is above it unopened */
+	const char *driver; /* the name of the topmost level's then */
 };
 
 /* Opens it and hangs it below the chain, which owns it then. */
 int layer_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err) ATTR_MUST_USE;
 void layer_fini(struct layer *layer);
+
+const char *layer_shown(const struct layer *layer); /* what to call its file */
 
 /* The name of the layer below; "": there is none. */
 const char *layer_backing_name(const struct layer *layer);

@@ -14,6 +14,7 @@
 struct file {
 	struct node node; /* first */
 	struct io_file *io;
+	char *path; /* that it is called */
 	bool no_flush;
 };
 
@@ -91,6 +92,7 @@ static int file_close(struct co *co, struct node *n)
 
 	io_file_close(co, f->io);
 	node_fini(n);
+	free(f->path);
 	free(f);
 	return 0;
 }
@@ -121,6 +123,12 @@ const struct io_file_info *file_info(const struct node *n)
 	return io_file_info(file_of(n)->io);
 }
 
+const char *file_path(const struct node *n)
+{
+	assert(node_is_file(n));
+	return file_of(n)->path;
+}
+
 /* ---- opening ---- */
 
 /* The last component of a path; of a very long one its end, which tells more than its start. */
@@ -141,8 +149,8 @@ static int file_setup(struct co *co, struct file *f, const struct file_open *how
 	struct node *n = &f->node;
 	int rc;
 
-	set_name(n, how->path);
-	rc = how->no_lock ? 0 : file_lock(co, f->io, how->write, how->path, err);
+	set_name(n, f->path);
+	rc = how->no_lock ? 0 : file_lock(co, f->io, how->write, f->path, err);
 	if (rc != 0)
 		return rc;
 	n->ops = &file_ops;
@@ -160,11 +168,13 @@ static int file_setup(struct co *co, struct file *f, const struct file_open *how
 int file_open(struct co *co, const struct file_open *how, struct node **out, struct err *err)
 {
 	AUTO_FREE struct file *f = calloc(1, sizeof(*f));
+	AUTO_FREE char *path = strdup(how->shown ? how->shown : how->path);
 	struct io_open open = {.path = how->path, .beneath = how->beneath};
 	int rc;
 
-	if (f == NULL)
+	if (f == NULL || path == NULL)
 		return err_set(err, -ENOMEM, "\"%s\": no memory", how->path);
+	f->path = path;
 	open.flags = (how->write ? IO_OPEN_WRITE : 0) | (how->direct ? IO_OPEN_DIRECT : 0);
 	rc = io_file_open(co, &open, &f->io, err);
 	if (rc != 0)
@@ -174,6 +184,7 @@ int file_open(struct co *co, const struct file_open *how, struct node **out, str
 		io_file_close(co, f->io);
 		return rc;
 	}
+	take(path);
 	*out = &take(f)->node;
 	return 0;
 }

@@ -9,6 +9,7 @@
 struct file_open {
 	const char *path;
 	const char *beneath; /* as in struct io_open */
+	const char *shown;   /* what to call it; NULL: its path */
 	bool write;
 	bool direct;   /* O_DIRECT */
 	bool no_flush; /* cache=unsafe: flush does nothing */
@@ -22,6 +23,7 @@ struct file_open {
 int file_open(struct co *co, const struct file_open *how, struct node **out, struct err *err) ATTR_MUST_USE;
 
 const struct io_file_info *file_info(const struct node *n); /* identity, for cycle checks */
+const char *file_path(const struct node *n);                /* what it is called */
 bool node_is_file(const struct node *n);
 /* From now on a flush flushes, whatever was asked for when it was opened: for what is made in one go and kept at its end. */
 void file_honour_flush(struct node *n);
