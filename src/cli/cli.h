@@ -7,6 +7,8 @@
 #ifndef CORRAL_CLI_CLI_H
 #define CORRAL_CLI_CLI_H
 
+#include <stdio.h>
+
 #include "base/err.h"
 #include "co/co.h"
 #include "io/io.h"
@@ -29,6 +31,12 @@ int cmd_resize(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 
+/* The command of that name; NULL: there is none. */
+const struct command *cli_command(const char *name);
+
+/* The help of the program, or of the tool of QEMU's as which it was called. */
+void cli_help_print(FILE *to);
+
 /* ---- run.c ---- */
 
 /* The engine called `name` ("uring", "threads", "auto"); NULL: what the environment's CORRAL_AIO says, or "auto".
@@ -38,5 +46,7 @@ int cli_engine(const char *name, enum io_engine *out) ATTR_MUST_USE;
 /* Makes the engine, runs fn(co, arg) in a coroutine until nothing is alive, frees the engine. What fn returns is the
  * exit status; 1, explained on stderr, if there could be no engine or no coroutine. */
 int cli_in_coroutine(enum io_engine engine, int (*fn)(struct co *co, void *arg), void *arg);
+/* The same, with the engine that the environment says. */
+int cli_run(int (*fn)(struct co *co, void *arg), void *arg);
 
 #endif

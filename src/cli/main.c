@@ -6,6 +6,9 @@
 #include "base/attr.h"
 #include "base/math.h"
 #include "cli/cli.h"
+#include "cli/options.h"
+#include "cli/qemu_img.h"
+#include "cli/tool.h"
 #include "co/co.h"
 
 static const struct command commands[] = {
@@ -21,6 +24,15 @@ static const struct command commands[] = {
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},
 	{"serve", "serve an image over NBD", cmd_serve},
 };
+
+const struct command *cli_command(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_ENTRIES(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
 
 static void help_print(FILE *to)
 {
@@ -78,10 +90,18 @@ static int unknown(const char *name)
 	return 1;
 }
 
-int main(int argc, char **argv)
+void cli_help_print(FILE *to)
 {
-	/* Without it an overflow is still a crash, only without the name of the culprit. */
-	(void)!co_report_overflow();
+	if (cli_tool() == TOOL_QEMU_IMG)
+		qemu_img_help(to);
+	else
+		help_print(to);
+}
+
+static int corral_main(int argc, char **argv)
+{
+	const struct command *command;
+
 	if (argc < 2) {
 		help_print(stderr);
 		return 1;
@@ -94,9 +114,26 @@ int main(int argc, char **argv)
 		puts("corral " CORRAL_VERSION);
 		return 0;
 	}
-	for (unsigned i = 0; i < ARRAY_ENTRIES(commands); i++) {
-		if (strcmp(argv[1], commands[i].name) == 0)
-			return commands[i].run(argc - 1, argv + 1);
+	command = cli_command(argv[1]);
+	return command ? command->run(argc - 1, argv + 1) : unknown(argv[1]);
+}
+
+/* The command that is all of the tool. */
+static int tool_main(const char *name, int argc, char **argv)
+{
+	const struct command *command = cli_command(name);
+
+	return command ? command->run(argc, argv) : cli_complain("corral has no command '%s' to be this program", name);
+}
+
+int main(int argc, char **argv)
+{
+	/* Without it an overflow is still a crash, only without the name of the culprit. */
+	(void)!co_report_overflow();
+	switch (cli_tool()) {
+	case TOOL_QEMU_IMG: return qemu_img_main(argc, argv);
+	case TOOL_QEMU_IO: return tool_main("io", argc, argv);
+	case TOOL_QEMU_NBD: return tool_main("nbd", argc, argv);
+	default: return corral_main(argc, argv);
 	}
-	return unknown(argv[1]);
 }

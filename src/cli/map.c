@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* corral map: which parts of a disk hold data, in which layer and where, as qemu-img map tells it. */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
 #include "base/math.h"
 #include "cli/cli.h"
-#include "cli/options.h"
+#include "cli/open.h"
+#include "file/file.h"
 
 static const char help[] =
 	"Usage: corral map [OPTIONS] FILE\n"
@@ -25,6 +24,7 @@ static const char help[] =
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
 	"      --allow none|all     ... no file at all; any file\n"
 	"      --data-file FILE     the image's external data file (default: the one that the image names)\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n" CLI_KEY_SECRET_HELP
 	"      --output FORMAT      human (default: only what holds data) or json (everything)\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -32,68 +32,47 @@ static const char help[] =
 	"layer at all, reads as zeros, holds data, and, where it lies as it is in the layer's file, the offset there.\n";
 
 struct map {
-	struct image_open image;
-	struct cli_allow allow;
-	bool json;
+	struct cli_common common;
+	struct cli_image image;
 	uint64_t start, length;
-	struct err err; /* here, since a coroutine's stack is small */
 };
 
-enum { OPT_ALLOW = 256, OPT_DATA_FILE, OPT_OUTPUT, OPT_SNAPSHOT };
+enum { OPT_SNAPSHOT = 256 };
 
 static const struct option long_options[] = {
-	{"format", required_argument, NULL, 'f'},
-	{"force-share", no_argument, NULL, 'U'},
 	{"start-offset", required_argument, NULL, 's'},
 	{"max-length", required_argument, NULL, 'l'},
 	{"snapshot", required_argument, NULL, OPT_SNAPSHOT},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"data-file", required_argument, NULL, OPT_DATA_FILE},
-	{"output", required_argument, NULL, OPT_OUTPUT},
-	{"help", no_argument, NULL, 'h'},
+	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
-
-static int parse_bytes(const char *text, uint64_t *out)
-{
-	return cli_size_parse(text, out) < 0 ? cli_usage("map", "'%s' is no number of bytes", text) : 0;
-}
 
 static int parse_one(struct map *m, int option, const char *culprit)
 {
 	switch (option) {
-	case 'f': m->image.format = optarg; return 0;
-	case 'U': m->image.no_lock = true; return 0;
-	case 's': return parse_bytes(optarg, &m->start);
-	case 'l': return parse_bytes(optarg, &m->length);
-	case OPT_SNAPSHOT: m->image.qcow2.snapshot = optarg; return 0;
-	case OPT_ALLOW: return cli_allow_add(&m->allow, "map", optarg);
-	case OPT_DATA_FILE: m->image.data_file = optarg; return 0;
-	case OPT_OUTPUT: return cli_output_parse("map", optarg, &m->json);
-	case ':': return cli_usage("map", "an argument is missing after '%s'", culprit);
-	default: return cli_usage("map", "unknown option '%s'", culprit);
+	case 's': return cli_number_parse("start offset", optarg, &m->start);
+	case 'l': return cli_number_parse("max length", optarg, &m->length);
+	case OPT_SNAPSHOT: m->image.how.qcow2.snapshot = optarg; return 0;
+	default: return cli_option(&m->common, &m->image, option, culprit, help);
 	}
 }
 
 /* 0; 1: help was printed; or negative. */
 static int parse(struct map *m, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":f:Us:l:h", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(m, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":f:s:l:hU", long_options, NULL)) != -1)
+		ret = parse_one(m, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
 	if (optind + 1 != argc)
-		return cli_usage("map", optind == argc ? "which image?" : "one image at a time");
-	m->image.path = argv[optind];
-	m->image.qcow2.locked = true;
-	cli_allow_use(&m->allow, &m->image);
+		return cli_usage("map", "Expecting one image file name");
+	m->image.how.path = argv[optind];
+	m->image.how.qcow2.locked = true;
 	return 0;
 }
 
@@ -166,39 +145,22 @@ static void json_print(const struct range *r, bool first)
 	putchar('}');
 }
 
-/* What a name in the header of the image at path means; takes path. */
-static char *path_from(char *path, const char *name)
+/* The file that data at host addresses of the layer lies in. */
+static const char *layer_path(struct node *n)
 {
-	char *named = image_relative_path(path, name);
+	const struct node *file = image_file_of(n->data ? n->data : n);
 
-	free(path);
-	return named;
+	return file ? file_path(file) : "";
 }
 
-/* The name of the file that the data of a layer lies in, by following the names from the top. NULL: no memory. */
-static char *layer_path(const struct map *m, const struct node *n, unsigned depth)
+static int human_print(const struct range *r)
 {
-	bool top = depth == 0;
-	char *path = strdup(top && m->image.data_file ? m->image.data_file : m->image.path);
-
-	for (; path && depth > 0 && node_is_qcow2(n); depth--, n = n->backing)
-		path = path_from(path, qcow2_node_header(n)->backing_name);
-	if (path && node_is_qcow2(n) && qcow2_node_header(n)->data_file[0] && !(top && m->image.data_file))
-		path = path_from(path, qcow2_node_header(n)->data_file);
-	return path;
-}
-
-static int human_print(const struct map *m, const struct node *n, const struct range *r)
-{
-	AUTO_FREE char *path = NULL;
-
 	if (!has_data(r))
 		return 0;
 	if (!r->is.has_host)
 		return cli_complain("File contains external, encrypted or compressed clusters; use --output json");
-	path = layer_path(m, n, r->is.depth);
 	printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", r->start, r->length, r->is.host.off,
-		path ? path : "");
+		layer_path(r->is.holder));
 	return 0;
 }
 
@@ -207,22 +169,22 @@ static int map_print(struct co *co, const struct map *m, struct node *n)
 	uint64_t end = m->length != 0 && m->length < n->size - MIN(n->size, m->start) ? m->start + m->length : n->size;
 	int status = 0;
 
-	if (!m->json)
+	if (!m->common.json)
 		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
 	for (uint64_t at = m->start; at < end && status == 0;) {
 		struct range r;
 		int ret = range_find(co, n, at, end, &r);
 
 		if (ret < 0)
-			return cli_complain(
-				"'%s': the map at %#" PRIx64 " can't be read: %s", m->image.path, at, strerror(-ret));
-		if (m->json)
+			return cli_complain("'%s': the map at %#" PRIx64 " can't be read: %s", m->image.how.path, at,
+				strerror(-ret));
+		if (m->common.json)
 			json_print(&r, at == m->start);
 		else
-			status = human_print(m, n, &r);
+			status = human_print(&r);
 		at += r.length;
 	}
-	if (m->json)
+	if (m->common.json)
 		puts(m->start < end ? "]" : "[]");
 	return status;
 }
@@ -231,10 +193,10 @@ static int run(struct co *co, void *arg)
 {
 	struct map *m = arg;
 	struct node *n;
-	int status;
+	int status = cli_image_open(co, &m->common, &m->image, &n);
 
-	if (image_open(co, &m->image, &n, &m->err) < 0)
-		return cli_complain("%s", m->err.text);
+	if (status)
+		return status;
 	status = map_print(co, m, n);
 	(void)!node_close(co, n);
 	return status;
@@ -242,13 +204,10 @@ static int run(struct co *co, void *arg)
 
 int cmd_map(int argc, char **argv)
 {
-	struct map m = {0};
-	enum io_engine engine;
-	int ret = parse(&m, argc, argv);
+	struct map m = {.common = {.command = "map"}};
+	int status = parse(&m, argc, argv);
 
-	if (ret != 0)
-		return ret > 0 ? 0 : 1;
-	if (cli_engine(NULL, &engine) < 0)
-		return 1;
-	return cli_in_coroutine(engine, run, &m);
+	status = status != 0 ? status < 0 : cli_run(run, &m);
+	cli_common_fini(&m.common);
+	return status;
 }

@@ -3,6 +3,7 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,12 +11,13 @@
 #include <string.h>
 
 #include "api/options.h"
+#include "cli/tool.h"
 
 int cli_complain(const char *format, ...)
 {
 	va_list args;
 
-	fputs("corral: ", stderr);
+	fprintf(stderr, "%s: ", cli_tool_name());
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
@@ -27,17 +29,36 @@ int cli_usage(const char *command, const char *format, ...)
 {
 	va_list args;
 
-	fprintf(stderr, "corral: %s: ", command);
+	if (cli_is_qemu())
+		fprintf(stderr, "%s: ", cli_tool_name());
+	else
+		fprintf(stderr, "corral: %s: ", command);
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fprintf(stderr, "\nTry 'corral %s --help'.\n", command);
+	if (cli_is_qemu())
+		fprintf(stderr, "\nTry '%s --help' for more information\n", cli_tool_name());
+	else
+		fprintf(stderr, "\nTry 'corral %s --help'.\n", command);
 	return -EINVAL;
 }
 
 /* ---- sizes ---- */
 
 int cli_size_parse(const char *text, uint64_t *out) { return options_size_parse(text, out); }
+
+int cli_number_parse(const char *what, const char *text, uint64_t *out)
+{
+	int ret = cli_size_parse(text, out);
+
+	if (ret == -ERANGE)
+		cli_complain("Invalid %s specified. Must be between 0 and %" PRId64 ".", what, INT64_MAX);
+	else if (ret < 0) {
+		cli_complain("Invalid %s specified. You may use k, M, G, T, P or E suffixes for", what);
+		cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+	}
+	return ret < 0 ? -EINVAL : 0;
+}
 
 const char *cli_size_text(uint64_t bytes, char text[CLI_SIZE_TEXT])
 {
@@ -102,6 +123,10 @@ void cli_allow_use(const struct cli_allow *allow, struct image_open *how)
 int cli_output_parse(const char *command, const char *text, bool *json)
 {
 	*json = strcmp(text, "json") == 0;
+	if (!*json && strcmp(text, "human") != 0 && cli_is_qemu()) {
+		cli_complain("--output must be used with human or json as argument.");
+		return -EINVAL;
+	}
 	if (!*json && strcmp(text, "human") != 0)
 		return cli_usage(command, "--output is human or json, not '%s'", text);
 	return 0;

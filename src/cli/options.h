@@ -19,6 +19,9 @@ int cli_usage(const char *command, const char *format, ...) ATTR_PRINTF(2, 3);
  * above the largest signed 64-bit number. */
 int cli_size_parse(const char *text, uint64_t *out) ATTR_MUST_USE;
 
+/* The same for an argument that is called `what`; -EINVAL, told. */
+int cli_number_parse(const char *what, const char *text, uint64_t *out) ATTR_MUST_USE;
+
 /*
  * Options of -o: "name=value,name=value"; ",," is a comma in a value; a name alone means name=on. fn is told each; its
  * first negative result ends it. -EINVAL is told by fn itself.

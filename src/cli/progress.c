@@ -2,6 +2,8 @@
 /* How far it is: see the header. */
 #include "cli/progress.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,14 +42,35 @@ static void print(struct progress *p, double percent)
 	p->last = percent;
 }
 
+static sigset_t usr1(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	return set;
+}
+
+/* The signal is never delivered: it stays pending until somebody looks, so that no handler has to keep anything. */
+static bool is_asked(void)
+{
+	sigset_t set = usr1();
+
+	return sigtimedwait(&set, NULL, &(struct timespec){0}) == SIGUSR1;
+}
+
 void progress_begin(struct progress *p, bool shown, FILE *to)
 {
 	*p = (struct progress){.to = to,
 		.shown = shown,
 		.terminal = isatty(to == stdout ? STDOUT_FILENO : STDERR_FILENO) == 1,
 		.start_ns = now_ns()};
-	if (!shown)
+	if (!shown) {
+		sigset_t set = usr1();
+
+		pthread_sigmask(SIG_BLOCK, &set, NULL);
 		return;
+	}
 	print(p, 0);
 	putc('\r', p->to);
 	fflush(p->to);
@@ -58,6 +81,8 @@ void progress_show(struct progress *p, uint64_t done, uint64_t all)
 	double percent = all == 0 ? 100.0 : (double)done * 100.0 / (double)all;
 	uint64_t now;
 
+	if (!p->shown && is_asked())
+		fprintf(stderr, "    (%3.2f/100%%)\n", percent);
 	if (!p->shown || (!p->terminal && percent < p->last + STEP))
 		return;
 	now = p->terminal ? now_ns() : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* -p: how far it is, in qemu-img's form; on a terminal with the rate and the time left. */
+/* How far it is, in qemu-img's form: with -p all the time, on a terminal with the rate and the time left; else on stderr
+ * whenever SIGUSR1 asks. */
 #ifndef CORRAL_CLI_PROGRESS_H
 #define CORRAL_CLI_PROGRESS_H
 

@@ -55,3 +55,10 @@ int cli_in_coroutine(enum io_engine engine, int (*fn)(struct co *co, void *arg),
 	io_free(io);
 	return run.status;
 }
+
+int cli_run(int (*fn)(struct co *co, void *arg), void *arg)
+{
+	enum io_engine engine;
+
+	return cli_engine(NULL, &engine) < 0 ? 1 : cli_in_coroutine(engine, fn, arg);
+}

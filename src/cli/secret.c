@@ -201,6 +201,13 @@ int cli_secret_use(struct cli_secrets *s, const char *command, struct image_open
 	return 0;
 }
 
+unsigned cli_secret_objects(const struct cli_secrets *s, struct image_secret out[CLI_SECRETS])
+{
+	for (unsigned i = 0; i < s->n; i++)
+		out[i] = (struct image_secret){s->v[i].id, {s->v[i].bytes, s->v[i].len}};
+	return s->n;
+}
+
 void cli_secrets_fini(struct cli_secrets *s)
 {
 	for (unsigned i = 0; i < s->n; i++) {

@@ -44,6 +44,8 @@ int cli_secret_key(struct cli_secrets *s, const char *command, const char *id) A
 bool cli_secret_find(const struct cli_secrets *s, const char *id, struct crypto_secret *out) ATTR_MUST_USE;
 /* When all options are known: what --key-secret has named. -EINVAL, told: no such secret. */
 int cli_secret_use(struct cli_secrets *s, const char *command, struct image_open *how) ATTR_MUST_USE;
+/* All of them, by ID; how many. */
+unsigned cli_secret_objects(const struct cli_secrets *s, struct image_secret out[CLI_SECRETS]);
 void cli_secrets_fini(struct cli_secrets *s);
 
 #endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared options, and opening an image by them: see open.h. */
+#include "cli/open.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cli/cli.h"
+
+/* ---- options ---- */
+
+static int image_option(struct cli_common *common, struct cli_image *image, int option)
+{
+	switch (option) {
+	case 'f': image->how.format = optarg; return 0;
+	case 'U': image->how.no_lock = true; return 0;
+	case CLI_OPT_IMAGE_OPTS: image->image_opts = true; return 0;
+	case CLI_OPT_DATA_FILE: image->how.data_file = optarg; return 0;
+	case CLI_OPT_KEY_SECRET: return cli_secret_key(&common->secrets, common->command, optarg);
+	default: return cli_allow_add(&common->allow, common->command, optarg);
+	}
+}
+
+static int help_print(const char *help)
+{
+	if (cli_is_qemu())
+		cli_help_print(stdout);
+	else
+		fputs(help, stdout);
+	return 1;
+}
+
+int cli_option(struct cli_common *common, struct cli_image *image, int option, const char *culprit, const char *help)
+{
+	switch (option) {
+	case 'h': return help_print(help);
+	case 'q': common->quiet = true; return 0;
+	case 'p': common->progress = true; return 0;
+	case CLI_OPT_OUTPUT: return cli_output_parse(common->command, optarg, &common->json);
+	case CLI_OPT_OBJECT: return cli_secret_add(&common->secrets, common->command, optarg);
+	case ':': return cli_usage(common->command, "missing argument for option '%s'", culprit);
+	case '?': return cli_usage(common->command, "unrecognized option '%s'", culprit);
+	default: return image_option(common, image, option);
+	}
+}
+
+/* ---- opening ---- */
+
+static int cache_take(struct cli_image *image)
+{
+	if (!image->cache || image_cache_parse(image->cache, &image->how.cache) == 0)
+		return 0;
+	return cli_complain("Invalid %scache option: %s", image->source ? "source " : "", image->cache);
+}
+
+static void guess_warn(const char *path)
+{
+	fprintf(stderr,
+		"WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+		"         Automatically detecting the format is dangerous for raw images, write operations on block 0 "
+		"will be restricted.\n"
+		"         Specify the 'raw' format explicitly to remove the restrictions.\n",
+		path);
+}
+
+static int described_open(struct co *co, struct image_open *how, struct node **out, struct err *err)
+{
+	json_t *options;
+	int ret = options_parse(how->path, &options, err);
+
+	if (ret < 0) {
+		err_prefix(err, "Could not open '%s'", how->path);
+		return ret;
+	}
+	how->options = options;
+	ret = image_open(co, how, out, err);
+	how->options = NULL;
+	json_decref(options);
+	return ret;
+}
+
+static int image_open_how(struct co *co, const struct cli_image *image, struct node **out)
+{
+	AUTO_FREE struct err *err = calloc(1, sizeof(*err));
+	struct image_open how = image->how;
+	bool guessed = false;
+	int ret;
+
+	if (!err)
+		return cli_complain("no memory");
+	how.guessed_raw = &guessed;
+	ret = image->image_opts ? described_open(co, &how, out, err) : image_open(co, &how, out, err);
+	if (ret < 0)
+		return cli_complain("%s", err->text);
+	if (guessed)
+		guess_warn(how.path);
+	return 0;
+}
+
+int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out)
+{
+	struct image_secret objects[CLI_SECRETS];
+
+	if (image->image_opts && image->how.format)
+		return cli_complain("--image-opts and --format are mutually exclusive");
+	if (cache_take(image) || cli_secret_use(&common->secrets, common->command, &image->how) < 0)
+		return 1;
+	cli_allow_use(&common->allow, &image->how);
+	image->how.qemu = cli_is_qemu();
+	image->how.objects = objects;
+	image->how.objects_n = cli_secret_objects(&common->secrets, objects);
+	return image_open_how(co, image, out);
+}
+
+void cli_common_fini(struct cli_common *common) { cli_secrets_fini(&common->secrets); }

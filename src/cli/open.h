@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The options that the image commands share, and opening what they say.
+ *
+ * A command has one struct cli_common, and a struct cli_image for each image. Its long options end with CLI_LONG_COMMON (and
+ * CLI_LONG_IMAGE, if it opens one); what its own switch doesn't know it hands to cli_option. After the command line, the
+ * command sets image->how.path to the name and whatever else it wants in `how`, and cli_image_open does the rest: what is
+ * told of the options, the personality (tool.h), the complaint.
+ */
+#ifndef CORRAL_CLI_OPEN_H
+#define CORRAL_CLI_OPEN_H
+
+#include <getopt.h>
+
+#include "api/image.h"
+#include "api/options.h"
+#include "cli/options.h"
+#include "cli/secret.h"
+#include "cli/tool.h"
+
+enum {
+	CLI_OPT_IMAGE_OPTS = 512,
+	CLI_OPT_OBJECT,
+	CLI_OPT_KEY_SECRET,
+	CLI_OPT_ALLOW,
+	CLI_OPT_DATA_FILE,
+	CLI_OPT_OUTPUT,
+};
+
+#define CLI_LONG_COMMON                                                                                                \
+	{"object", required_argument, NULL, CLI_OPT_OBJECT}, { "help", no_argument, NULL, 'h' }
+#define CLI_LONG_IMAGE                                                                                                 \
+	{"format", required_argument, NULL, 'f'}, {"image-opts", no_argument, NULL, CLI_OPT_IMAGE_OPTS},               \
+		{"force-share", no_argument, NULL, 'U'}, {"key-secret", required_argument, NULL, CLI_OPT_KEY_SECRET},  \
+		{"allow", required_argument, NULL, CLI_OPT_ALLOW},                                                     \
+	{                                                                                                              \
+		"data-file", required_argument, NULL, CLI_OPT_DATA_FILE                                                \
+	}
+
+struct cli_common {
+	const char *command;
+	struct cli_allow allow;
+	struct cli_secrets secrets;
+	bool quiet, progress, json; /* -q -p --output=json */
+};
+
+struct cli_image {
+	struct image_open
+		how; /* path, format, no_lock are from the command line; write, no_backing and so on the command's */
+	const char *cache; /* -t or -T: its mode, or NULL */
+	bool source;       /* the mode came from -T */
+	bool image_opts;   /* path is a list of options */
+};
+
+/* -f -U -q -p --image-opts --object --key-secret --allow --data-file --output, what getopt complains of, and -h, which prints
+ * the help. 0: taken; 1: all is done, end with status 0; negative: wrong, told. culprit: argv[optind - 1]. */
+int cli_option(struct cli_common *common, struct cli_image *image, int option, const char *culprit, const char *help)
+	ATTR_MUST_USE;
+
+/* 0, or 1, the exit status: told. */
+int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out) ATTR_MUST_USE;
+
+void cli_common_fini(struct cli_common *common);
+
+#endif
