@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The driver qcow2: its run-time options, in QEMU's names, for the engine. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/driver.h"
+#include "base/cleanup.h"
 #include "base/math.h"
 
 static const char *const options[] = {"backing.", "data-file.", "lazy-refcounts", "pass-discard-request",
@@ -59,6 +62,40 @@ static int overlap_check(const json_t *tree, struct err *err)
 		word);
 }
 
+/* How refcounts are written, the image says; what becomes of freed space, the discard option. */
+static int switches_check(const json_t *tree, struct err *err)
+{
+	static const char *const names[] = {"lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+		"pass-discard-other", "discard-no-unref"};
+	bool on;
+	int ret = 0;
+
+	for (unsigned i = 0; i < ARRAY_ENTRIES(names) && ret == 0; i++)
+		ret = options_bool(tree, names[i], &on, err);
+	return ret;
+}
+
+/* The engine's slices of tables are of a fixed size; a wrong one is refused all the same. */
+static int slice_check(struct co *co, const json_t *tree, struct node *file, struct err *err)
+{
+	AUTO_FREE struct qcow2_header *header = NULL;
+	uint64_t bytes = 0, cluster;
+	int ret = options_size(tree, "l2-cache-entry-size", &bytes, err);
+
+	if (ret < 0 || bytes == 0)
+		return ret;
+	header = malloc(sizeof(*header));
+	ret = header ? qcow2_header_load(co, file, ~UINT64_C(0), header, err) : err_set(err, -ENOMEM, "no memory");
+	if (ret < 0)
+		return ret;
+	cluster = UINT64_C(1) << header->cluster_bits;
+	if (!is_power_of_two(bytes) || bytes < 512 || bytes > cluster)
+		return err_set(err, -EINVAL,
+			"L2 cache entry size must be a power of two between 512 and the cluster size (%" PRIu64 ")",
+			cluster);
+	return 0;
+}
+
 static int secret_take(
 	const struct driver_context *context, const json_t *tree, struct qcow2_options *q, struct err *err)
 {
@@ -82,6 +119,10 @@ static int qcow2_driver_open(struct co *co, const struct driver_context *context
 
 	if (ret == 0)
 		ret = overlap_check(tree, err);
+	if (ret == 0)
+		ret = switches_check(tree, err);
+	if (ret == 0)
+		ret = slice_check(co, tree, child, err);
 	if (ret == 0)
 		ret = secret_take(context, tree, &q, err);
 	if (ret < 0)

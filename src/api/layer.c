@@ -150,6 +150,7 @@ static void backing_normalize(json_t *options)
 /* The tree of options stays the caller's, and is changed where a name in it turns out to be more options. */
 static int stack_find(struct stack *stack, json_t *options, struct driver_context context, struct err *err)
 {
+	json_t *below = NULL;
 	int ret = 0;
 
 	for (stack->n = 0; options && ret == 0; stack->n++) {
@@ -163,10 +164,11 @@ static int stack_find(struct stack *stack, json_t *options, struct driver_contex
 		if (ret == 0)
 			ret = context_take(options, &context, err);
 		level->context = context;
-		if (ret == 0 && level->driver)
-			ret = driver_options_check(level->driver, stack->n == 0 && level->driver->child, options, err);
 		if (ret == 0)
-			ret = child_find(level->driver, options, &options, err);
+			ret = child_find(level->driver, options, &below, err);
+		if (ret == 0 && level->driver)
+			ret = driver_options_check(level->driver, stack->n == 0 && below, options, err);
+		options = below;
 	}
 	return ret;
 }

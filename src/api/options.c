@@ -224,3 +224,18 @@ int options_parse(const char *text, json_t **out, struct err *err)
 		*out = p.tree;
 	return ret;
 }
+
+/* ---- names ---- */
+
+bool options_are_plain(const json_t *tree)
+{
+	static const char *const strong[] = {
+		"offset", "size", "backing", "data-file", "encrypt", "image", "file.file", "file.image"};
+	const char *driver = options_text(tree, "file.driver");
+
+	for (unsigned i = 0; i < ARRAY_ENTRIES(strong); i++) {
+		if (options_get(tree, strong[i]))
+			return false;
+	}
+	return !driver || strcmp(driver, "file") == 0;
+}

@@ -46,4 +46,7 @@ int options_size(const json_t *options, const char *key, uint64_t *out, struct e
  * above the largest signed 64-bit number. */
 int options_size_parse(const char *text, uint64_t *out) ATTR_MUST_USE;
 
+/* Whether a tree says no more than which file, and how to treat it: nothing of what is to be seen of it. */
+bool options_are_plain(const json_t *tree);
+
 #endif

@@ -88,7 +88,7 @@ static int open_explain(const struct io_open *how, struct err *err, int r)
 		return err_set(err, r, "%s: its file system refuses O_DIRECT", how->path);
 	if (r == -EISDIR || r == -ENXIO || r == -ENOTBLK)
 		return err_set(
-			err, -EINVAL, "'file' driver requires '%s' to be a regular file, or a block device", how->path);
+			err, -EINVAL, "'file' driver requires '%s' to be a regular file", how->path);
 	return err_set(err, r, "Could not open '%s': %s", how->path, strerror(-r));
 }
 
