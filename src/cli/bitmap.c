@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* corral bitmap: the persistent dirty bitmaps of an image, with qemu-img's options, words and exit statuses. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/image.h"
 #include "base/cleanup.h"
 #include "cli/cli.h"
-#include "cli/options.h"
+#include "cli/open.h"
 
 static const char help[] =
 	"Usage: corral bitmap (--add | --remove | --clear | --enable | --disable | --merge SOURCE)... [OPTIONS] FILE BITMAP\n"
@@ -28,6 +26,7 @@ static const char help[] =
 	"  -g, --granularity BYTES  with --add: how much of the disk a bit stands for; a power of two from 512 (default: the\n"
 	"                           cluster size, but 4k to 64k)\n"
 	"  -f, --format FORMAT      the image is qcow2 (default: look at it)\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n" CLI_KEY_SECRET_HELP
 	"  -h, --help               print this\n"
 	"\n"
 	"Examples:\n"
@@ -44,7 +43,8 @@ struct action {
 };
 
 struct bitmap {
-	struct image_open image, source;
+	struct cli_common common;
+	struct cli_image image, source;
 	const char *name;
 	struct action *actions;
 	unsigned count;
@@ -65,23 +65,14 @@ static const struct option long_options[] = {
 	{"source-file", required_argument, NULL, 'b'},
 	{"source-format", required_argument, NULL, 'F'},
 	{"granularity", required_argument, NULL, 'g'},
-	{"format", required_argument, NULL, 'f'},
-	{"help", no_argument, NULL, 'h'},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
-static int granularity_parse(struct bitmap *b, const char *text)
-{
-	if (cli_size_parse(text, &b->granularity) == 0 && b->granularity > 0)
-		return 0;
-	cli_complain("Invalid granularity specified. You may use k, M, G, T, P or E suffixes for");
-	cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-	return -EINVAL;
-}
-
 static int parse_one(struct bitmap *b, int option, const char *culprit)
 {
-	if (option >= OPT_ACTION) {
+	if (option >= OPT_ACTION && option <= OPT_ACTION + MERGE) {
 		enum action_kind kind = (enum action_kind)(option - OPT_ACTION);
 
 		b->actions[b->count++] = (struct action){kind, optarg};
@@ -90,12 +81,10 @@ static int parse_one(struct bitmap *b, int option, const char *culprit)
 		return 0;
 	}
 	switch (option) {
-	case 'b': b->source.path = optarg; return 0;
-	case 'F': b->source.format = optarg; return 0;
-	case 'g': return granularity_parse(b, optarg);
-	case 'f': b->image.format = optarg; return 0;
-	case ':': return cli_usage("bitmap", "an argument is missing after '%s'", culprit);
-	default: return cli_usage("bitmap", "unknown option '%s'", culprit);
+	case 'b': b->source.how.path = optarg; return 0;
+	case 'F': b->source.how.format = optarg; return 0;
+	case 'g': return cli_number_parse("granularity", optarg, &b->granularity);
+	default: return cli_option(&b->common, &b->image, option, culprit, help);
 	}
 }
 
@@ -105,9 +94,9 @@ static int together_check(const struct bitmap *b)
 		return cli_complain("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
 	if (b->granularity && !b->adds)
 		return cli_complain("granularity only supported with --add");
-	if (b->source.format && !b->source.path)
+	if (b->source.how.format && !b->source.how.path)
 		return cli_complain("-F only supported with -b");
-	if (b->source.path && !b->merges)
+	if (b->source.how.path && !b->merges)
 		return cli_complain("Merge bitmap source file only supported with --merge");
 	return 0;
 }
@@ -115,22 +104,18 @@ static int together_check(const struct bitmap *b)
 /* 0; 1: help was printed; or negative. */
 static int parse(struct bitmap *b, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":b:F:g:f:h", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(b, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":b:f:F:g:hU", long_options, NULL)) != -1)
+		ret = parse_one(b, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
 	if (optind != argc - 2) {
 		cli_complain("Expecting filename and bitmap name");
 		return -EINVAL;
 	}
-	b->image.path = argv[optind];
+	b->image.how.path = argv[optind];
 	b->name = argv[optind + 1];
 	return together_check(b) ? -EINVAL : 0;
 }
@@ -160,33 +145,48 @@ static int act_all(struct co *co, struct bitmap *b, struct node *n, struct node 
 	return 0;
 }
 
-static int image_take(struct co *co, struct bitmap *b, const struct image_open *how, struct node **out)
+/* *qcow2: its image, to be changed. */
+static int image_take(struct co *co, struct bitmap *b, struct cli_image *image, struct node **out, struct node **qcow2)
 {
-	if (image_open(co, how, out, &b->err) < 0)
-		return cli_complain("Could not open '%s': %s", how->path, b->err.text);
-	if (node_is_qcow2(*out))
+	int status = cli_image_open(co, &b->common, image, out);
+
+	if (status)
+		return status;
+	*qcow2 = image_qcow2_of(*out);
+	if (*qcow2)
 		return 0;
 	(void)!node_close(co, *out);
-	return cli_complain("Could not use '%s': bitmaps are stored in qcow2 images", how->path);
+	if (image == &b->source)
+		return cli_complain("Operation merge on bitmap %s failed: Dirty bitmap '%s' not found", b->name,
+			b->actions[b->count - 1].source);
+	return cli_complain("Operation %s on bitmap %s failed: Can't store persistent bitmaps to %s: %s",
+		action_names[b->actions[0].kind], b->name, image->how.path, strerror(ENOTSUP));
+}
+
+static int actions_run(struct co *co, struct bitmap *b, struct node *n)
+{
+	struct node *source = NULL, *qcow2 = NULL;
+	int status = b->source.how.path ? image_take(co, b, &b->source, &source, &qcow2) : 0;
+
+	if (status)
+		return status;
+	status = act_all(co, b, n, qcow2);
+	(void)!node_close(co, source);
+	return status;
 }
 
 static int run(struct co *co, void *arg)
 {
 	struct bitmap *b = arg;
-	struct node *n, *source = NULL;
-	int status = image_take(co, b, &b->image, &n), closed;
+	struct node *n, *qcow2;
+	int status = image_take(co, b, &b->image, &n, &qcow2), closed;
 
 	if (status)
 		return status;
-	if (b->source.path)
-		status = image_take(co, b, &b->source, &source);
-	if (!status)
-		status = act_all(co, b, n, source);
-	if (source)
-		(void)!node_close(co, source);
+	status = actions_run(co, b, qcow2);
 	closed = node_close(co, n);
 	if (closed < 0 && !status)
-		status = cli_complain("%s: the bitmap may not be stored: %s", b->image.path, strerror(-closed));
+		status = cli_complain("%s: the bitmap may not be stored: %s", b->image.how.path, strerror(-closed));
 	return status;
 }
 
@@ -194,11 +194,14 @@ int cmd_bitmap(int argc, char **argv)
 {
 	AUTO_FREE struct action *actions = calloc((size_t)argc, sizeof(*actions));
 	struct bitmap b = {
-		.image = {.write = true, .no_backing = true}, .source = {.no_backing = true}, .actions = actions};
-	enum io_engine engine;
-	int ret = actions ? parse(&b, argc, argv) : -ENOMEM;
+		.common = {.command = "bitmap"},
+		.image.how = {.write = true, .no_backing = true},
+		.source.how = {.no_backing = true},
+		.actions = actions,
+	};
+	int status = actions ? parse(&b, argc, argv) : -ENOMEM;
 
-	if (ret != 0)
-		return ret > 0 ? 0 : 1;
-	return cli_engine(NULL, &engine) < 0 ? 1 : cli_in_coroutine(engine, run, &b);
+	status = status == 0 ? cli_run(run, &b) : status < 0;
+	cli_common_fini(&b.common);
+	return status;
 }

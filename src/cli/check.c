@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* corral check: errors and leaks in an image, told in qemu-img's words and with its exit statuses. */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -9,8 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/describe.h"
-#include "cli/options.h"
-#include "file/file.h"
+#include "cli/open.h"
 
 static const char help[] =
 	"Usage: corral check [OPTIONS] FILE\n"
@@ -21,9 +19,11 @@ static const char help[] =
 	"  -f, --format FORMAT      the image is qcow2 or raw (default: look at it)\n"
 	"  -r, --repair WHAT        leaks: give leaked clusters back; all: put everything right that can be. A power cut at any\n"
 	"                           point of it does no harm: the next repair goes on\n"
+	"  -T, --source-cache MODE  writeback (default), none, writethrough, directsync or unsafe\n"
 	"  -p, --progress           show how far it is\n"
 	"  -U, --force-share        take no lock: the image may be in use (and what is found may be on its way)\n"
 	"  -q, --quiet              no summary; what is found is still told on stderr\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
 	"      --output FORMAT      human (default) or json\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -35,8 +35,8 @@ static const char help[] =
 #define STATUS_UNSUPPORTED 63
 
 struct check {
-	const char *path, *format;
-	bool no_lock, quiet, json, progress;
+	struct cli_common common;
+	struct cli_image image;
 	unsigned fix; /* QCOW2_FIX_* */
 	bool done;
 	struct qcow2_check found;
@@ -44,16 +44,14 @@ struct check {
 	struct err err; /* not on a coroutine's stack */
 };
 
-enum { OPT_OUTPUT = 256 };
-
 static const struct option long_options[] = {
-	{"format", required_argument, NULL, 'f'},
 	{"repair", required_argument, NULL, 'r'},
+	{"source-cache", required_argument, NULL, 'T'},
 	{"progress", no_argument, NULL, 'p'},
-	{"force-share", no_argument, NULL, 'U'},
 	{"quiet", no_argument, NULL, 'q'},
-	{"output", required_argument, NULL, OPT_OUTPUT},
-	{"help", no_argument, NULL, 'h'},
+	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
@@ -64,44 +62,36 @@ static int repair_parse(const char *what, unsigned *fix)
 	else if (strcmp(what, "all") == 0)
 		*fix = QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS;
 	else
-		return cli_usage("check", "-r expects 'leaks' or 'all', not '%s'", what);
+		return cli_usage("check", "Unknown option value for -r (expecting 'leaks' or 'all'): %s", what);
 	return 0;
 }
 
 static int parse_one(struct check *c, int option, const char *culprit)
 {
 	switch (option) {
-	case 'f': c->format = optarg; return 0;
 	case 'r': return repair_parse(optarg, &c->fix);
-	case 'p': c->progress = true; return 0;
-	case 'U': c->no_lock = true; return 0;
-	case 'q': c->quiet = true; return 0;
-	case OPT_OUTPUT: return cli_output_parse("check", optarg, &c->json);
-	case ':': return cli_usage("check", "an argument is missing after '%s'", culprit);
-	default: return cli_usage("check", "unknown option '%s'", culprit);
+	case 'T':
+		c->image.cache = optarg;
+		c->image.source = true;
+		return 0;
+	default: return cli_option(&c->common, &c->image, option, culprit, help);
 	}
 }
 
 /* 0; 1: help was printed; or negative. */
 static int parse(struct check *c, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":f:r:pUqh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(c, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":hf:r:T:pqU", long_options, NULL)) != -1)
+		ret = parse_one(c, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
 	if (optind + 1 != argc)
-		return cli_usage("check", optind == argc ? "which image?" : "one image at a time");
-	if (c->fix && c->no_lock)
-		return cli_usage(
-			"check", "an image that may be in use can't be repaired: -r and -U exclude each other");
-	c->path = argv[optind];
+		return cli_usage("check", "Expecting one image file name");
+	c->image.how.path = argv[optind];
+	c->image.how.write = c->fix != 0;
 	return 0;
 }
 
@@ -120,7 +110,7 @@ static void json_print(const struct check *c)
 	const struct qcow2_check *f = &c->found;
 	json_t *o = json_object();
 
-	json_object_set_new(o, "filename", describe_text(c->path));
+	json_object_set_new(o, "filename", describe_text(c->image.how.path));
 	json_object_set_new(o, "format", json_string("qcow2"));
 	json_object_set_new(o, "check-errors", json_integer((json_int_t)f->check_errors));
 	unless_zero(o, "image-end-offset", f->image_end_offset);
@@ -176,7 +166,7 @@ static bool progress_print(void *arg, uint64_t done, uint64_t all)
 {
 	const struct check *c = arg;
 
-	if (c->progress) {
+	if (c->common.progress) {
 		printf("    (%3.2f/100%%)\r", all == 0 ? 100.0 : (double)done * 100.0 / (double)all);
 		fflush(stdout);
 	}
@@ -185,7 +175,7 @@ static bool progress_print(void *arg, uint64_t done, uint64_t all)
 
 static void progress_end(const struct check *c)
 {
-	if (c->progress)
+	if (c->common.progress)
 		puts("    (100.00/100%)");
 }
 
@@ -202,7 +192,7 @@ static int status_of(const struct qcow2_check *f)
 static int image_check(struct co *co, struct check *c, struct node *file)
 {
 	struct qcow2_check_how how = {
-		.fix = c->fix, .say = finding_print, .progress = c->progress ? progress_print : NULL, .arg = c};
+		.fix = c->fix, .say = finding_print, .progress = c->common.progress ? progress_print : NULL, .arg = c};
 	int ret = qcow2_check_image(co, file, &how, &c->found, &c->err);
 
 	if (ret < 0)
@@ -212,7 +202,7 @@ static int image_check(struct co *co, struct check *c, struct node *file)
 	c->leaks_fixed = c->found.leaks_fixed;
 	if (c->corruptions_fixed == 0 && c->leaks_fixed == 0)
 		return 0;
-	if (!c->json && !c->quiet)
+	if (!c->common.json && !c->common.quiet)
 		repaired_print(&c->found);
 	how.fix = 0;
 	ret = qcow2_check_image(co, file, &how, &c->found, &c->err);
@@ -221,21 +211,14 @@ static int image_check(struct co *co, struct check *c, struct node *file)
 	return ret;
 }
 
-static int file_check(struct co *co, struct check *c, struct node *file)
+static int node_check(struct co *co, struct check *c, struct node *n, const char *driver)
 {
-	const char *format = c->format;
-	int ret = format ? 0 : image_probe(co, file, &format);
-
-	if (ret < 0)
-		return cli_complain("'%s': can't be read: %s", c->path, strerror(-ret));
-	if (strcmp(format, "raw") == 0) {
+	if (strcmp(driver, "qcow2") != 0) {
 		cli_complain("This image format does not support checks");
 		return STATUS_UNSUPPORTED;
 	}
-	if (strcmp(format, "qcow2") != 0)
-		return cli_complain("the format '%s' isn't supported; there are qcow2 and raw", format);
-	if (image_check(co, c, file) < 0)
-		return cli_complain("'%s': %s", c->path, c->err.text);
+	if (image_check(co, c, n) < 0)
+		return cli_complain("Could not open '%s': %s", c->image.how.path, c->err.text);
 	c->done = true;
 	return 0;
 }
@@ -243,34 +226,37 @@ static int file_check(struct co *co, struct check *c, struct node *file)
 static int run(struct co *co, void *arg)
 {
 	struct check *c = arg;
-	struct file_open open = {.path = c->path, .write = c->fix != 0, .no_lock = c->no_lock};
-	struct node *file;
-	int status;
+	const char *driver;
+	struct node *n;
+	int status = cli_storage_open(co, &c->common, &c->image, &n, &driver);
 
-	if (file_open(co, &open, &file, &c->err) < 0)
-		return cli_complain("%s", c->err.text);
-	status = file_check(co, c, file);
-	if (node_close(co, file) < 0 && status == 0 && c->fix)
-		status = cli_complain("'%s': closing it failed", c->path);
+	if (status)
+		return status;
+	status = node_check(co, c, n, driver);
+	if (node_close(co, n) < 0 && status == 0 && c->fix)
+		status = cli_complain("'%s': closing it failed", c->image.how.path);
 	return status;
+}
+
+static int check(struct check *c)
+{
+	int status = cli_run(run, c);
+
+	if (!c->done)
+		return status;
+	if (c->common.json)
+		json_print(c);
+	else if (!c->common.quiet)
+		human_print(&c->found);
+	return status_of(&c->found);
 }
 
 int cmd_check(int argc, char **argv)
 {
-	struct check c = {0};
-	enum io_engine engine;
+	struct check c = {.common = {.command = "check"}};
 	int status = parse(&c, argc, argv);
 
-	if (status != 0)
-		return status > 0 ? 0 : 1;
-	if (cli_engine(NULL, &engine) < 0)
-		return 1;
-	status = cli_in_coroutine(engine, run, &c);
-	if (!c.done)
-		return status;
-	if (c.json)
-		json_print(&c);
-	else if (!c.quiet)
-		human_print(&c.found);
-	return status_of(&c.found);
+	status = status == 0 ? check(&c) : status < 0;
+	cli_common_fini(&c.common);
+	return status;
 }

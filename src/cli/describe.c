@@ -9,6 +9,7 @@
 #include "api/image.h"
 #include "base/cleanup.h"
 #include "base/math.h"
+#include "file/file.h"
 
 json_t *describe_text(const char *text)
 {
@@ -150,23 +151,32 @@ static int qcow2_add(struct co *co, json_t *image, const char *filename, struct 
 	return ret < 0 ? ret : specific_add(co, image, file, h, err);
 }
 
-json_t *describe_image(struct co *co, const char *filename, struct node *file, uint64_t allocated,
+/* What it takes of the host, if it lies in a file there. */
+static void actual_size_add(json_t *image, struct node *n)
+{
+	const struct node *file = image_file_of(n);
+
+	if (file)
+		json_object_set_new(image, "actual-size", json_integer((json_int_t)file_info(file)->allocated));
+}
+
+json_t *describe_image(struct co *co, const char *filename, struct node *n, const char *driver,
 	const struct qcow2_header *header, struct err *err)
 {
 	json_t *image = json_object();
 	/* Disks come in whole sectors: a raw file's last one is filled up with zeros. */
-	uint64_t size = header ? header->size : align_up(file->size, 512);
+	uint64_t size = header ? header->size : align_up(n->size, 512);
 
 	if (!image) {
 		err_set(err, -ENOMEM, "no memory");
 		return NULL;
 	}
 	json_object_set_new(image, "filename", describe_text(filename));
-	json_object_set_new(image, "format", json_string(header ? "qcow2" : "raw"));
+	json_object_set_new(image, "format", json_string(driver));
 	json_object_set_new(image, "virtual-size", json_integer((json_int_t)size));
-	json_object_set_new(image, "actual-size", json_integer((json_int_t)allocated));
+	actual_size_add(image, n);
 	json_object_set_new(image, "dirty-flag", json_boolean(header && header->incompatible & QCOW2_INCOMPAT_DIRTY));
-	if (header && qcow2_add(co, image, filename, file, header, err) < 0) {
+	if (header && qcow2_add(co, image, filename, n, header, err) < 0) {
 		json_decref(image);
 		return NULL;
 	}

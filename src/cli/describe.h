@@ -9,10 +9,10 @@
 #include "qcow2/qcow2.h"
 
 /*
- * filename: what to call it. file: its file node, of file_bytes and taking `allocated` bytes of the host. header: NULL if it
- * is raw. Returns a new object; NULL: it can't be read, or no memory, explained.
+ * filename: what to call it. n: what it lies in, if it is qcow2, whose header is then given; else itself, opened by the
+ * driver. Returns a new object; NULL: it can't be read, or no memory, explained.
  */
-json_t *describe_image(struct co *co, const char *filename, struct node *file, uint64_t allocated,
+json_t *describe_image(struct co *co, const char *filename, struct node *n, const char *driver,
 	const struct qcow2_header *header, struct err *err);
 /* The snapshots alone: a new array. */
 int describe_snapshots(struct co *co, struct node *file, const struct qcow2_header *h, json_t **out, struct err *err)

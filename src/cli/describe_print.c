@@ -144,7 +144,9 @@ void describe_print(const json_t *image)
 	line_print("image", text_of(image, "filename"));
 	printf("file format: %s\n", text_of(image, "format"));
 	printf("virtual size: %s (%" PRIu64 " bytes)\n", cli_size_text(size, text), size);
-	printf("disk size: %s\n", cli_size_text(number_of(image, "actual-size"), text));
+	printf("disk size: %s\n",
+		json_object_get(image, "actual-size") ? cli_size_text(number_of(image, "actual-size"), text)
+						      : "unavailable");
 	if (json_is_true(json_object_get(image, "encrypted")))
 		puts("encrypted: yes");
 	if (json_object_get(image, "cluster-size"))

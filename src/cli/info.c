@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* corral info: what an image is. Nothing but the image itself is opened, unless the whole chain is asked for. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +8,7 @@
 #include "base/cleanup.h"
 #include "cli/cli.h"
 #include "cli/describe.h"
-#include "cli/options.h"
+#include "cli/open.h"
 #include "file/file.h"
 
 static const char help[] =
@@ -31,57 +30,47 @@ static const char help[] =
 	"  corral info --output json vm1.qcow2 | jq '.\"virtual-size\"'\n";
 
 struct info {
-	struct image_open image;
-	struct cli_allow allow;
-	bool chain, json;
+	struct cli_common common;
+	struct cli_image image;
+	bool chain;
 	json_t *found;  /* array: the layers */
 	struct err err; /* here, since a coroutine's stack is small */
 };
 
-enum { OPT_CHAIN = 256, OPT_ALLOW, OPT_OUTPUT };
+enum { OPT_CHAIN = 256 };
 
 static const struct option long_options[] = {
-	{"format", required_argument, NULL, 'f'},
-	{"force-share", no_argument, NULL, 'U'},
 	{"backing-chain", no_argument, NULL, OPT_CHAIN},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"output", required_argument, NULL, OPT_OUTPUT},
-	{"help", no_argument, NULL, 'h'},
+	{"cache", required_argument, NULL, 't'},
+	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
 static int parse_one(struct info *in, int option, const char *culprit)
 {
 	switch (option) {
-	case 'f': in->image.format = optarg; return 0;
-	case 'U': in->image.no_lock = true; return 0;
 	case OPT_CHAIN: in->chain = true; return 0;
-	case OPT_ALLOW: return cli_allow_add(&in->allow, "info", optarg);
-	case OPT_OUTPUT: return cli_output_parse("info", optarg, &in->json);
-	case ':': return cli_usage("info", "an argument is missing after '%s'", culprit);
-	default: return cli_usage("info", "unknown option '%s'", culprit);
+	case 't': in->image.cache = optarg; return 0;
+	default: return cli_option(&in->common, &in->image, option, culprit, help);
 	}
 }
 
 /* 0; 1: help was printed; or negative. */
 static int parse(struct info *in, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":f:Uh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(in, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":f:t:hU", long_options, NULL)) != -1)
+		ret = parse_one(in, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
 	if (optind + 1 != argc)
-		return cli_usage("info", optind == argc ? "which image?" : "one image at a time");
-	in->image.path = argv[optind];
-	in->image.qcow2.locked = true;
-	cli_allow_use(&in->allow, &in->image);
+		return cli_usage("info", "Expecting one image file name");
+	in->image.how.path = argv[optind];
+	in->image.how.qcow2.locked = true;
 	return 0;
 }
 
@@ -91,78 +80,61 @@ static int parse(struct info *in, int argc, char **argv)
 	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
 		QCOW2_INCOMPAT_EXTENDED_L2)
 
-static int file_describe(struct co *co, struct info *in, struct node *file, struct err *err)
+/* Of a qcow2 image in `file`, or of a node of another driver. */
+static int node_describe(struct co *co, struct info *in, struct node *n, const char *driver, const char *name)
 {
 	AUTO_FREE struct qcow2_header *header = NULL;
-	const char *format = in->image.format;
 	json_t *image;
-	int ret = format ? 0 : image_probe(co, file, &format);
 
-	if (ret < 0)
-		return err_set(err, ret, "can't be read: %s", strerror(-ret));
-	if (strcmp(format, "qcow2") == 0) {
+	if (strcmp(driver, "qcow2") == 0) {
 		header = malloc(sizeof(*header));
 		if (!header)
-			return err_set(err, -ENOMEM, "no memory");
-		ret = qcow2_header_load(co, file, KNOWN_FEATURES, header, err);
-		if (ret < 0)
-			return ret;
-	} else if (strcmp(format, "raw") != 0) {
-		return err_set(err, -ENOTSUP, "the format '%s' isn't supported; there are qcow2 and raw", format);
+			return err_set(&in->err, -ENOMEM, "no memory");
+		if (qcow2_header_load(co, n, KNOWN_FEATURES, header, &in->err) < 0)
+			return in->err.code;
 	}
-	image = describe_image(co, in->image.path, file, file_info(file)->allocated, header, err);
+	image = describe_image(co, name, n, driver, header, &in->err);
 	if (!image)
 		return -EINVAL;
-	json_array_append_new(in->found, image);
-	return 0;
+	return json_array_append_new(in->found, image);
 }
 
-static int one_describe(struct co *co, struct info *in, struct err *err)
+static int one_describe(struct co *co, struct info *in)
 {
-	struct file_open open = {.path = in->image.path, .no_lock = in->image.no_lock};
-	struct node *file;
-	int ret = file_open(co, &open, &file, err);
+	AUTO_FREE char *name = NULL;
+	const char *driver;
+	struct node *n;
+	int status = cli_storage_open(co, &in->common, &in->image, &n, &driver), ret;
 
-	if (ret < 0)
-		return ret;
-	ret = file_describe(co, in, file, err);
-	(void)!node_close(co, file);
-	if (ret < 0)
-		err_prefix(err, "'%s'", in->image.path);
-	return ret;
+	if (status)
+		return status;
+	name = cli_image_name(&in->image, n);
+	ret = node_describe(co, in, n, driver, name ? name : in->image.how.path);
+	(void)!node_close(co, n);
+	return ret < 0 ? cli_complain("Could not open '%s': %s", in->image.how.path, in->err.text) : 0;
 }
 
 /* ---- the whole chain ---- */
 
-static int chain_describe(struct co *co, struct info *in, struct node *top, struct err *err)
+static int layer_describe(struct co *co, struct info *in, struct node *layer)
 {
-	AUTO_FREE char *path = strdup(in->image.path);
+	struct node *image = image_qcow2_of(layer);
+	const struct node *file = image_file_of(layer);
 
-	for (struct node *n = top; n && path; n = n->backing) {
-		const struct qcow2_header *header = node_is_qcow2(n) ? qcow2_node_header(n) : NULL;
-		struct node *file = header ? n->file : n;
-		json_t *image = describe_image(co, path, file, file_info(file)->allocated, header, err);
-		char *below = header ? image_relative_path(path, header->backing_name) : NULL;
-
-		free(path);
-		path = below;
-		if (!image)
-			return -EINVAL;
-		json_array_append_new(in->found, image);
-	}
-	return 0;
+	return node_describe(co, in, image ? image->file : layer, image ? "qcow2" : "raw", file ? file_path(file) : "");
 }
 
-static int all_describe(struct co *co, struct info *in, struct err *err)
+static int chain_describe(struct co *co, struct info *in)
 {
-	struct node *top;
-	int ret = image_open(co, &in->image, &top, err);
+	struct node *top, *n;
+	int status = cli_image_open(co, &in->common, &in->image, &top), ret = 0;
 
-	if (ret < 0)
-		return ret;
-	ret = chain_describe(co, in, top, err);
+	if (status)
+		return status;
+	for (n = top; n && ret == 0; n = image_qcow2_of(n) ? image_qcow2_of(n)->backing : NULL)
+		ret = layer_describe(co, in, n);
 	(void)!node_close(co, top);
-	return ret;
+	return ret < 0 ? cli_complain("Could not open '%s': %s", in->image.how.path, in->err.text) : 0;
 }
 
 static void print(const struct info *in)
@@ -170,7 +142,7 @@ static void print(const struct info *in)
 	const json_t *image;
 	size_t i;
 
-	if (in->json) {
+	if (in->common.json) {
 		json_dumpf(in->chain ? in->found : json_array_get(in->found, 0), stdout, JSON_INDENT(4));
 		putchar('\n');
 		return;
@@ -183,29 +155,49 @@ static void print(const struct info *in)
 	}
 }
 
+/* QEMU's way: each layer is opened for itself, by the name that the one above has for it. */
+static int names_describe(struct co *co, struct info *in)
+{
+	int status = one_describe(co, in);
+
+	while (!status) {
+		const json_t *above = json_array_get(in->found, json_array_size(in->found) - 1);
+		const char *name = json_string_value(json_object_get(above, "full-backing-filename"));
+
+		if (!name)
+			break;
+		if (json_array_size(in->found) == NODE_MAX_DEPTH)
+			return cli_complain("Backing file '%s' creates an infinite loop.", name);
+		in->image.how.path = name;
+		in->image.how.format = json_string_value(json_object_get(above, "backing-filename-format"));
+		in->image.image_opts = false;
+		status = one_describe(co, in);
+	}
+	return status;
+}
+
 static int run(struct co *co, void *arg)
 {
 	struct info *in = arg;
 
-	if ((in->chain ? all_describe(co, in, &in->err) : one_describe(co, in, &in->err)) < 0)
-		return cli_complain("%s", in->err.text);
-	return 0;
+	if (!in->chain)
+		return one_describe(co, in);
+	return cli_is_qemu() ? names_describe(co, in) : chain_describe(co, in);
 }
 
 int cmd_info(int argc, char **argv)
 {
-	struct info in = {0};
-	enum io_engine engine;
-	int ret = parse(&in, argc, argv);
+	struct info in = {.common = {.command = "info"}, .found = json_array()};
+	int status = parse(&in, argc, argv);
 
-	if (ret != 0)
-		return ret > 0 ? 0 : 1;
-	if (cli_engine(NULL, &engine) < 0)
-		return 1;
-	in.found = json_array();
-	ret = cli_in_coroutine(engine, run, &in);
-	if (ret == 0)
-		print(&in);
+	if (status == 0) {
+		status = cli_run(run, &in);
+		if (status == 0)
+			print(&in);
+	} else {
+		status = status < 0;
+	}
 	json_decref(in.found);
-	return ret;
+	cli_common_fini(&in.common);
+	return status;
 }

@@ -106,9 +106,17 @@ static int status_above(struct co *co, struct node *n, uint64_t at, struct node_
 	return ret;
 }
 
+/* Disks come in whole sectors: the last one of a raw file is filled up with zeros. */
+static int tail_get(struct node *n, uint64_t at, uint64_t len, struct node_status *out)
+{
+	*out = (struct node_status){
+		.len = len, .zero = true, .allocated = true, .has_host = true, .host = {at}, .holder = n};
+	return 0;
+}
+
 static int status_get(struct co *co, struct node *n, uint64_t at, uint64_t len, struct node_status *out)
 {
-	int ret = node_status(co, n, at, len, true, out);
+	int ret = at >= n->size ? tail_get(n, at, len, out) : node_status(co, n, at, len, true, out);
 
 	if (ret == 0 && !out->allocated && out->depth > 0 && at >= out->holder->size)
 		ret = status_above(co, n, at, out);
@@ -158,19 +166,17 @@ static int human_print(const struct range *r)
 	if (!has_data(r))
 		return 0;
 	if (!r->is.has_host)
-		return cli_complain("File contains external, encrypted or compressed clusters; use --output json");
+		return cli_complain("File contains external, encrypted or compressed clusters%s",
+			cli_is_qemu() ? "." : "; use --output json");
 	printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", r->start, r->length, r->is.host.off,
 		layer_path(r->is.holder));
 	return 0;
 }
 
-static int map_print(struct co *co, const struct map *m, struct node *n)
+static int ranges_print(struct co *co, const struct map *m, struct node *n, uint64_t end)
 {
-	uint64_t end = m->length != 0 && m->length < n->size - MIN(n->size, m->start) ? m->start + m->length : n->size;
 	int status = 0;
 
-	if (!m->common.json)
-		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
 	for (uint64_t at = m->start; at < end && status == 0;) {
 		struct range r;
 		int ret = range_find(co, n, at, end, &r);
@@ -184,8 +190,24 @@ static int map_print(struct co *co, const struct map *m, struct node *n)
 			status = human_print(&r);
 		at += r.length;
 	}
+	return status;
+}
+
+static int map_print(struct co *co, const struct map *m, struct node *n)
+{
+	uint64_t size = align_up(n->size, 512);
+	uint64_t end = m->length != 0 && m->length < size - MIN(size, m->start) ? m->start + m->length : size;
+	int status;
+
+	if (!m->common.json)
+		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+	status = ranges_print(co, m, n, end);
+	if (m->common.json && m->start >= end && cli_is_qemu())
+		json_print(&(struct range){.start = m->start}, true);
+	else if (m->common.json && m->start >= end)
+		putchar('[');
 	if (m->common.json)
-		puts(m->start < end ? "]" : "[]");
+		puts("]");
 	return status;
 }
 

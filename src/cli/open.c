@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "cli/cli.h"
+#include "file/file.h"
 
 /* ---- options ---- */
 
@@ -66,7 +67,15 @@ static void guess_warn(const char *path)
 		path);
 }
 
-static int described_open(struct co *co, struct image_open *how, struct node **out, struct err *err)
+/* driver: NULL, or image_storage_open is meant. */
+static int one_open(
+	struct co *co, const struct image_open *how, struct node **out, const char **driver, struct err *err)
+{
+	return driver ? image_storage_open(co, how, out, driver, err) : image_open(co, how, out, err);
+}
+
+static int described_open(
+	struct co *co, struct image_open *how, struct node **out, const char **driver, struct err *err)
 {
 	json_t *options;
 	int ret = options_parse(how->path, &options, err);
@@ -76,13 +85,13 @@ static int described_open(struct co *co, struct image_open *how, struct node **o
 		return ret;
 	}
 	how->options = options;
-	ret = image_open(co, how, out, err);
+	ret = one_open(co, how, out, driver, err);
 	how->options = NULL;
 	json_decref(options);
 	return ret;
 }
 
-static int image_open_how(struct co *co, const struct cli_image *image, struct node **out)
+static int image_open_how(struct co *co, const struct cli_image *image, struct node **out, const char **driver)
 {
 	AUTO_FREE struct err *err = calloc(1, sizeof(*err));
 	struct image_open how = image->how;
@@ -92,15 +101,16 @@ static int image_open_how(struct co *co, const struct cli_image *image, struct n
 	if (!err)
 		return cli_complain("no memory");
 	how.guessed_raw = &guessed;
-	ret = image->image_opts ? described_open(co, &how, out, err) : image_open(co, &how, out, err);
+	ret = image->image_opts ? described_open(co, &how, out, driver, err) : one_open(co, &how, out, driver, err);
 	if (ret < 0)
 		return cli_complain("%s", err->text);
 	if (guessed)
-		guess_warn(how.path);
+		guess_warn(image_file_of(*out) ? file_path(image_file_of(*out)) : how.path);
 	return 0;
 }
 
-int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out)
+static int image_take(
+	struct co *co, struct cli_common *common, struct cli_image *image, struct node **out, const char **driver)
 {
 	struct image_secret objects[CLI_SECRETS];
 
@@ -112,7 +122,49 @@ int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *i
 	image->how.qemu = cli_is_qemu();
 	image->how.objects = objects;
 	image->how.objects_n = cli_secret_objects(&common->secrets, objects);
-	return image_open_how(co, image, out);
+	return image_open_how(co, image, out, driver);
+}
+
+int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out)
+{
+	return image_take(co, common, image, out, NULL);
+}
+
+int cli_storage_open(
+	struct co *co, struct cli_common *common, struct cli_image *image, struct node **out, const char **driver)
+{
+	return image_take(co, common, image, out, driver);
+}
+
+/* The tree that the command line gave; NULL: a plain name. */
+static json_t *tree_given(const struct cli_image *image)
+{
+	json_t *tree = NULL;
+	struct err err;
+
+	if (image->image_opts ? options_parse(image->how.path, &tree, &err) < 0
+			      : strncmp(image->how.path, "json:", 5) != 0 ||
+				options_of_name(image->how.path, &tree, &err) < 0)
+		return NULL;
+	return tree;
+}
+
+char *cli_image_name(const struct cli_image *image, struct node *n)
+{
+	const struct node *file = image_file_of(n);
+	json_t *tree = tree_given(image);
+	char *name = NULL, *text;
+
+	if (file && (!tree || options_are_plain(tree)))
+		name = strdup(file_path(file));
+	else if (!tree)
+		name = strdup(image->how.path);
+	text = name ? NULL : json_dumps(tree, 0);
+	if (text && asprintf(&name, "json:%s", text) < 0)
+		name = NULL;
+	free(text);
+	json_decref(tree);
+	return name;
 }
 
 void cli_common_fini(struct cli_common *common) { cli_secrets_fini(&common->secrets); }

@@ -60,6 +60,14 @@ int cli_option(struct cli_common *common, struct cli_image *image, int option, c
 /* 0, or 1, the exit status: told. */
 int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out) ATTR_MUST_USE;
 
+/* image_storage_open, the same way. */
+int cli_storage_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out,
+	const char **driver) ATTR_MUST_USE;
+
+/* What to call the image that was opened as n: the path of its file, if the options say no more than that, else json:{...};
+ * malloc'd, NULL: no memory. */
+char *cli_image_name(const struct cli_image *image, struct node *n);
+
 void cli_common_fini(struct cli_common *common);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/math.h"
 #include "cli/options.h"
+#include "cli/tool.h"
 
 #define SECRET_BYTES 65536u /* the most */
 
@@ -44,6 +45,14 @@ static int file_read(const char *path, struct cli_secret *to)
 	ret = bytes_read(fd, to);
 	close(fd);
 	return ret;
+}
+
+/* QEMU's tools take it from the command line. */
+static int data_read(const char *data, struct cli_secret *to)
+{
+	to->len = to->room = strlen(data);
+	to->bytes = strdup(data);
+	return to->bytes ? 0 : -ENOMEM;
 }
 
 /* ---- base64 (RFC 4648, section 4), in place; white space doesn't count ---- */
@@ -86,7 +95,7 @@ static int base64_decode(struct cli_secret *s)
 
 struct object {
 	const char *command;
-	char *id, *file, *format;
+	char *id, *file, *format, *data;
 	bool is_secret;
 };
 
@@ -111,6 +120,8 @@ static int object_option(void *arg, const char *name, const char *value)
 		return text_set(&o->file, value);
 	if (strcmp(name, "format") == 0)
 		return text_set(&o->format, value);
+	if (strcmp(name, "data") == 0 && cli_is_qemu())
+		return text_set(&o->data, value);
 	if (strcmp(name, "data") == 0)
 		return cli_usage(o->command,
 			"a secret's data isn't taken from the command line, where everybody on this machine can read it: "
@@ -124,7 +135,9 @@ static int object_check(const struct object *o)
 		return cli_usage(o->command, "--object can only be secret,id=ID,file=PATH");
 	if (!o->id || !o->id[0])
 		return cli_usage(o->command, "Parameter 'id' is missing in --object secret");
-	if (!o->file || !o->file[0])
+	if (o->data && o->file)
+		return cli_usage(o->command, "'file' and 'data' are mutually exclusive");
+	if (!o->data && (!o->file || !o->file[0]))
 		return cli_usage(o->command, "Parameter 'file' is missing in --object secret,id=%s", o->id);
 	if (o->format && strcmp(o->format, "raw") != 0 && strcmp(o->format, "base64") != 0)
 		return cli_usage(o->command, "Parameter 'format' does not accept value '%s'; there are raw and base64",
@@ -144,13 +157,13 @@ static int secret_load(struct cli_secrets *s, struct object *o)
 		return cli_usage(o->command, "more than %d secrets", CLI_SECRETS);
 	s->n++;
 	one->id = take(o->id);
-	ret = file_read(o->file, one);
-	if (ret < 0) {
+	ret = o->data ? data_read(o->data, one) : file_read(o->file, one);
+	if (ret < 0 && o->file) {
 		cli_complain("Unable to read %s: %s", o->file, strerror(-ret));
 		return ret;
 	}
 	if (o->format && strcmp(o->format, "base64") == 0 && base64_decode(one) < 0)
-		return cli_usage(o->command, "'%s' doesn't hold base64", o->file);
+		return cli_usage(o->command, "'%s' doesn't hold base64", o->file ? o->file : "data");
 	return 0;
 }
 
@@ -166,6 +179,7 @@ int cli_secret_add(struct cli_secrets *s, const char *command, const char *objec
 	free(o.id);
 	free(o.file);
 	free(o.format);
+	free(o.data);
 	return ret;
 }
 

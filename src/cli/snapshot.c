@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* corral snapshot: the internal snapshots of an image, with the options and the words of qemu-img snapshot. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +9,7 @@
 #include "base/cleanup.h"
 #include "cli/cli.h"
 #include "cli/describe.h"
-#include "cli/options.h"
-#include "file/file.h"
+#include "cli/open.h"
 
 static const char help[] =
 	"Usage: corral snapshot [OPTIONS] [-l | -c NAME | -a SNAPSHOT | -d NAME] FILE\n"
@@ -24,7 +22,10 @@ static const char help[] =
 	"  -d, --delete NAME        delete the snapshot of this name\n"
 	"  -f, --format FORMAT      the image is qcow2 or raw (default: look at it)\n"
 	"  -U, --force-share        with -l: take no lock, the image may be in use\n"
-	"  -q, --quiet              print nothing but errors\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
+	"      --allow DIR          a header may also name files in DIR (none, all); may be given more than once\n"
+	"      --data-file FILE     the image's external data file (default: the one that the image names)\n" CLI_KEY_SECRET_HELP
+	"  -q, --quiet              nothing but errors and what was asked for is ever printed; accepted for qemu-img's sake\n"
 	"  -h, --help               print this\n"
 	"\n"
 	"Examples:\n"
@@ -34,11 +35,11 @@ static const char help[] =
 enum action { LIST, CREATE, APPLY, DELETE };
 
 struct snapshot {
-	struct image_open image;
+	struct cli_common common;
+	struct cli_image image;
 	enum action action;
 	unsigned actions; /* how many were asked for */
 	const char *name;
-	bool quiet;
 };
 
 static const struct option long_options[] = {
@@ -46,10 +47,9 @@ static const struct option long_options[] = {
 	{"create", required_argument, NULL, 'c'},
 	{"apply", required_argument, NULL, 'a'},
 	{"delete", required_argument, NULL, 'd'},
-	{"format", required_argument, NULL, 'f'},
-	{"force-share", no_argument, NULL, 'U'},
 	{"quiet", no_argument, NULL, 'q'},
-	{"help", no_argument, NULL, 'h'},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
@@ -67,34 +67,23 @@ static int parse_one(struct snapshot *s, int option, const char *culprit)
 	case 'c': return parse_action(s, CREATE);
 	case 'a': return parse_action(s, APPLY);
 	case 'd': return parse_action(s, DELETE);
-	case 'f': s->image.format = optarg; return 0;
-	case 'U': s->image.no_lock = true; return 0;
-	case 'q': s->quiet = true; return 0;
-	case ':': return cli_usage("snapshot", "an argument is missing after '%s'", culprit);
-	default: return cli_usage("snapshot", "unknown option '%s'", culprit);
+	default: return cli_option(&s->common, &s->image, option, culprit, help);
 	}
 }
 
 /* 0; 1: help was printed; or negative. */
 static int parse(struct snapshot *s, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":lc:a:d:f:Uqh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(s, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":la:c:d:f:hqU", long_options, NULL)) != -1)
+		ret = parse_one(s, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
 	if (optind + 1 != argc)
 		return cli_usage("snapshot", "Expecting one image file name");
-	if (s->image.no_lock && s->action != LIST)
-		return cli_usage(
-			"snapshot", "-U goes with -l alone: whatever changes the image must have it for itself");
-	s->image.path = argv[optind];
+	s->image.how.path = argv[optind];
 	return 0;
 }
 
@@ -105,12 +94,12 @@ static int list(struct co *co, const struct snapshot *s, struct node *n, struct 
 	json_t *array;
 	int ret;
 
-	if (!node_is_qcow2(n))
+	if (!n)
 		return 0;
 	ret = describe_snapshots(co, n->file, qcow2_node_header(n), &array, err);
 	if (ret < 0)
-		return cli_complain("'%s': %s", s->image.path, err->text);
-	if (json_array_size(array) > 0 && !s->quiet)
+		return cli_complain("'%s': %s", s->image.how.path, err->text);
+	if (json_array_size(array) > 0)
 		describe_snapshots_print(array);
 	json_decref(array);
 	return 0;
@@ -122,23 +111,25 @@ static int create(struct co *co, const struct snapshot *s, struct node *n, struc
 {
 	struct qcow2_snapshot_new how = {.name = s->name};
 	struct timespec now;
-	int ret = err_set(err, -ENOTSUP, "the image isn't qcow2");
+	int ret = -ENOTSUP;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	how.date_sec = (uint32_t)now.tv_sec;
 	how.date_nsec = (uint32_t)now.tv_nsec;
-	if (node_is_qcow2(n))
+	if (n)
 		ret = qcow2_snapshot_create(co, n, &how, err);
-	return ret < 0
+	if (ret == 0)
+		return 0;
+	return n && !cli_is_qemu()
 		? cli_complain("Could not create snapshot '%s': %d (%s): %s", s->name, ret, strerror(-ret), err->text)
-		: 0;
+		: cli_complain("Could not create snapshot '%s': %d (%s)", s->name, ret, strerror(-ret));
 }
 
 static int apply(struct co *co, const struct snapshot *s, struct node *n, struct err *err)
 {
 	int ret = err_set(err, -ENOTSUP, "Block driver does not support snapshots");
 
-	if (node_is_qcow2(n))
+	if (n)
 		ret = qcow2_snapshot_apply(co, n, s->name, err);
 	if (ret == -ENOENT)
 		return cli_complain(
@@ -151,7 +142,7 @@ static int id_of_name(struct co *co, const struct snapshot *s, struct node *n, c
 {
 	AUTO_FREE struct qcow2_snapshot_info *all = NULL;
 	unsigned count = 0;
-	int ret = node_is_qcow2(n) ? qcow2_snapshots_read(co, n->file, qcow2_node_header(n), &all, &count, err) : 0;
+	int ret = n ? qcow2_snapshots_read(co, n->file, qcow2_node_header(n), &all, &count, err) : 0;
 
 	for (unsigned i = 0; ret == 0 && i < count; i++) {
 		if (strcmp(all[i].name, s->name) == 0) {
@@ -181,25 +172,23 @@ static int run(struct co *co, void *arg)
 	struct node *n;
 	int status, ret;
 
-	s->image.no_backing = true;
-	s->image.write = s->action != LIST;
-	s->image.qcow2.locked = true; /* no data is read or written */
-	if (image_open(co, &s->image, &n, &err) < 0)
-		return cli_complain("%s", err.text);
-	status = actions[s->action](co, s, n, &err);
+	s->image.how.no_backing = true;
+	s->image.how.write = s->action != LIST;
+	s->image.how.qcow2.locked = true; /* no data is read or written */
+	status = cli_image_open(co, &s->common, &s->image, &n);
+	if (status)
+		return status;
+	status = actions[s->action](co, s, image_qcow2_of(n), &err);
 	ret = node_close(co, n);
-	return ret < 0 ? cli_complain("'%s': %s", s->image.path, strerror(-ret)) : status;
+	return ret < 0 ? cli_complain("'%s': %s", s->image.how.path, strerror(-ret)) : status;
 }
 
 int cmd_snapshot(int argc, char **argv)
 {
-	struct snapshot s = {0};
-	enum io_engine engine;
-	int ret = parse(&s, argc, argv);
+	struct snapshot s = {.common = {.command = "snapshot"}};
+	int status = parse(&s, argc, argv);
 
-	if (ret != 0)
-		return ret > 0 ? 0 : 1;
-	if (cli_engine(NULL, &engine) < 0)
-		return 1;
-	return cli_in_coroutine(engine, run, &s);
+	status = status == 0 ? cli_run(run, &s) : status < 0;
+	cli_common_fini(&s.common);
+	return status;
 }
