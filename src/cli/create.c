@@ -16,7 +16,9 @@
 #include "base/math.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/tool.h"
 #include "file/file.h"
+#include "qcow2/preallocate.h"
 
 struct identity {
 	bool known;
@@ -25,43 +27,53 @@ struct identity {
 
 /* ---- the backing file ---- */
 
-static int backing_size(struct co *co, const struct create *c, struct node *file, uint64_t *size, struct err *err)
+static int backing_open(struct co *co, const struct create *c, struct node **out, struct err *err)
 {
-	AUTO_FREE struct qcow2_header *header = NULL;
-	int ret;
+	AUTO_FREE char *path = image_relative_path(c->path, c->backing);
+	struct image_open how = {
+		.path = path,
+		.format = c->backing_format,
+		.no_backing = !cli_is_qemu(),
+		.no_lock = cli_is_qemu(),
+		.qemu = cli_is_qemu(),
+		.qcow2.locked = true,
+	};
 
-	*size = align_up(file->size, 512);
-	if (strcmp(c->backing_format, "raw") == 0)
-		return 0;
-	header = malloc(sizeof(*header));
-	if (!header)
-		return err_set(err, -ENOMEM, "no memory");
-	ret = qcow2_header_load(co, file, ~UINT64_C(0), header, err);
-	if (ret == 0)
-		*size = header->size;
-	return ret;
+	return path ? image_open_plain(co, &how, out, err) : err_set(err, -ENOMEM, "no memory");
+}
+
+static int backing_explain(const struct create *c, int ret, struct err *err)
+{
+	char text[ERR_TEXT_BYTES];
+
+	if (!cli_is_qemu()) {
+		err_prefix(err, "Could not open backing file '%s' (-u does without)", c->backing);
+		return ret;
+	}
+	snprintf(text, sizeof(text), "%s", err->text);
+	return err_set(err, ret, "%.900s\nCould not open backing image.", text);
 }
 
 /* Opens it, to see that it is there, and how large. */
 static int backing_look(struct co *co, struct create *c, struct identity *id, struct err *err)
 {
-	AUTO_FREE char *path = image_relative_path(c->path, c->backing);
-	struct file_open open = {.path = path};
-	struct node *file;
-	uint64_t size = 0;
-	int ret = path ? file_open(co, &open, &file, err) : err_set(err, -ENOMEM, "no memory");
+	const struct node *file;
+	struct node *n;
+	bool qcow2;
+	int ret = backing_open(co, c, &n, err);
 
-	if (ret == 0) {
-		ret = backing_size(co, c, file, &size, err);
-		*id = (struct identity){true, file_info(file)->device, file_info(file)->inode};
-		(void)!node_close(co, file);
-	}
-	if (ret < 0) {
-		err_prefix(err, "Could not open backing file '%s' (-u does without)", c->backing);
-		return ret;
-	}
+	if (ret < 0)
+		return backing_explain(c, ret, err);
 	if (!c->has_size)
-		c->size = size;
+		c->size = align_up(n->size, 512);
+	qcow2 = image_qcow2_of(n) != NULL;
+	file = image_file_of(n);
+	if (file)
+		*id = (struct identity){true, file_info(file)->device, file_info(file)->inode};
+	(void)!node_close(co, n);
+	if (!c->backing_format)
+		return err_set(err, -EINVAL, "Backing file specified without backing format\nDetected format of %s.",
+			qcow2 ? "qcow2" : "raw");
 	return 0;
 }
 
@@ -118,6 +130,8 @@ static int target_fill(struct co *co, const struct create *c, struct node *file,
 
 	if (ret == 0 && c->raw)
 		ret = node_resize(co, file, align_up(c->size, 512));
+	if (ret == 0 && c->raw)
+		ret = qcow2_space_fill(co, file, 0, file->size, c->how.preallocation);
 	if (ret == 0 && c->how.data)
 		ret = node_resize(co, c->how.data, 0);
 	if (ret < 0)
@@ -141,7 +155,7 @@ static int data_file_take(struct co *co, struct create *c, const struct identity
 static int target_make(struct co *co, struct create *c, const struct identity *backing, struct err *err)
 {
 	struct node *file;
-	int ret = target_take(co, c->path, backing, &file, err);
+	int ret = target_take(co, c->file ? c->file : c->path, backing, &file, err);
 
 	if (ret < 0)
 		return ret;
@@ -201,13 +215,15 @@ int create_run(struct co *co, struct create *c, struct err *err)
 	int ret = c->how.backing_name && !c->unsafe ? backing_look(co, c, &backing, err) : 0;
 
 	c->how.size = c->size;
+	if (ret == 0 && c->check_late && !c->quiet)
+		formatting_print(c);
+	if (ret == 0 && c->check_late)
+		ret = create_values_check(c, err);
 	if (ret == 0 && !c->raw)
 		ret = qcow2_create_check(&c->how, err);
-	if (ret < 0)
-		return ret;
-	if (!c->quiet)
+	if (ret == 0 && !c->check_late && !c->quiet)
 		formatting_print(c);
-	return target_make(co, c, &backing, err);
+	return ret < 0 ? ret : target_make(co, c, &backing, err);
 }
 
 static int run(struct co *co, void *arg)
@@ -215,7 +231,11 @@ static int run(struct co *co, void *arg)
 	struct create *c = arg;
 	struct err err = {0};
 
-	return create_run(co, c, &err) < 0 ? cli_complain("%s: %s", c->path, err.text) : 0;
+	if (create_run(co, c, &err) == 0)
+		return 0;
+	if (cli_is_qemu())
+		err_hint_cut(&err);
+	return cli_complain("%s: %s", c->path, err.text);
 }
 
 int cmd_create(int argc, char **argv)

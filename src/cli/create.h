@@ -11,10 +11,17 @@
 #include "co/co.h"
 #include "qcow2/qcow2.h"
 
+#define CREATE_LISTS 32 /* times -o */
+
 struct create {
 	const char *path, *format;
+	const char *lists[CREATE_LISTS]; /* -o, to be read when all else is known */
+	unsigned lists_n;
+	char of_qcow2[64]; /* the first option that raw hasn't, or "" */
+	bool check_late;   /* as qemu-img: what the format says of the options comes after the line that tells them */
 	char *backing, *backing_format, *compat, *preallocation; /* as given, or NULL; owned */
 	char *data_file, *compression;                           /* the same */
+	char *file;                                              /* that the path means; owned */
 	bool raw, unsafe, quiet, has_size, has_data_raw;
 	uint64_t size, cluster_bytes, refcount_bits;
 	struct cli_secrets secrets;
@@ -32,6 +39,11 @@ void create_init(struct create *c);
 int create_options_add(struct create *c, const char *list) ATTR_MUST_USE;
 /* When all is known but the size: -EINVAL, told. */
 int create_options_check(struct create *c) ATTR_MUST_USE;
+
+/* What is wrong with it; -EINVAL. In qemu-img's form it names the file. */
+int create_refuse(const struct create *c, const char *format, ...) ATTR_PRINTF(2, 3);
+/* What the format says of the options. */
+int create_values_check(struct create *c, struct err *err) ATTR_MUST_USE;
 
 /* Makes the image, over what may be there; unless quiet, tells so. */
 int create_run(struct co *co, struct create *c, struct err *err) ATTR_MUST_USE;

@@ -27,7 +27,7 @@ struct create_encrypt {
 int create_encrypt_set(struct create_encrypt *e, const char *name, const char *value) ATTR_MUST_USE;
 /* When all are known. *out is NULL or points into e. Negative, told. */
 int create_encrypt_take(struct create_encrypt *e, const struct cli_secrets *secrets,
-	const struct qcow2_create_luks **out) ATTR_MUST_USE;
+	const struct qcow2_create_luks **out, struct err *err) ATTR_MUST_USE;
 void create_encrypt_print(const struct create_encrypt *e); /* " name=value" each */
 void create_encrypt_fini(struct create_encrypt *e);
 

@@ -108,6 +108,10 @@ int qemu_img_main(int argc, char **argv)
 	if (optind == argc)
 		return 0;
 	command = command_find(argv[optind]);
-	return command ? command->run(argc - optind, argv + optind)
-		       : cli_usage("", "Command not found: %s", argv[optind]) < 0;
+	argc -= optind;
+	argv += optind;
+	/* Commands take options behind arguments, too: getopt forgets that here it didn't. */
+	optind = 0;
+	(void)getopt_long(1, argv, ":", long_options, NULL);
+	return command ? command->run(argc, argv) : cli_usage("", "Command not found: %s", argv[0]) < 0;
 }

@@ -106,6 +106,22 @@ static int text_set(char **to, const char *value)
 	return *to ? 0 : -ENOMEM;
 }
 
+static int refuse(const struct object *o, const char *what, const char *name)
+{
+	if (!cli_is_qemu())
+		return cli_usage(o->command, "%s%s", what, name);
+	cli_complain("%s%s", what, name);
+	return -EINVAL;
+}
+
+static int refuse_type(const struct object *o, const char *type)
+{
+	if (!cli_is_qemu())
+		return cli_usage(o->command, "--object can only be secret,id=ID,file=PATH");
+	cli_complain("Parameter 'qom-type' does not accept value '%s'", type);
+	return -EINVAL;
+}
+
 static int object_option(void *arg, const char *name, const char *value)
 {
 	struct object *o = arg;
@@ -114,6 +130,8 @@ static int object_option(void *arg, const char *name, const char *value)
 		o->is_secret = true;
 		return 0;
 	}
+	if (!o->is_secret && (strcmp(name, "id") != 0 || strcmp(value, "on") == 0))
+		return refuse_type(o, strcmp(name, "qom-type") == 0 ? value : name);
 	if (strcmp(name, "id") == 0)
 		return text_set(&o->id, value);
 	if (strcmp(name, "file") == 0)
@@ -134,7 +152,7 @@ static int object_check(const struct object *o)
 	if (!o->is_secret)
 		return cli_usage(o->command, "--object can only be secret,id=ID,file=PATH");
 	if (!o->id || !o->id[0])
-		return cli_usage(o->command, "Parameter 'id' is missing in --object secret");
+		return refuse(o, "Parameter 'id' is missing", "");
 	if (o->data && o->file)
 		return cli_usage(o->command, "'file' and 'data' are mutually exclusive");
 	if (!o->data && (!o->file || !o->file[0]))

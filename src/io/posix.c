@@ -87,9 +87,9 @@ static int open_explain(const struct io_open *how, struct err *err, int r)
 	if (r == -EINVAL && how->flags & IO_OPEN_DIRECT)
 		return err_set(err, r, "%s: its file system refuses O_DIRECT", how->path);
 	if (r == -EISDIR || r == -ENXIO || r == -ENOTBLK)
-		return err_set(
-			err, -EINVAL, "'file' driver requires '%s' to be a regular file", how->path);
-	return err_set(err, r, "Could not open '%s': %s", how->path, strerror(-r));
+		return err_set(err, -EINVAL, "'file' driver requires '%s' to be a regular file", how->path);
+	return err_set(err, r, "Could not %s '%s': %s", how->flags & IO_OPEN_CREATE ? "create" : "open", how->path,
+		strerror(-r));
 }
 
 static int info_get(int fd, struct io_file_info *info)

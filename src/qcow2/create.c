@@ -35,7 +35,7 @@ static int version_check(const struct qcow2_create *how, struct err *err)
 		return 0;
 	if (how->refcount_order != 4)
 		return err_set(err, -EINVAL,
-			"Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1)");
+			"Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)");
 	if (how->lazy_refcounts)
 		what = "Lazy refcounts";
 	else if (how->extended_l2)
@@ -46,7 +46,7 @@ static int version_check(const struct qcow2_create *how, struct err *err)
 		what = "Non-zlib compression type is";
 	if (what)
 		return err_set(err, -EINVAL,
-			"%s only supported with compatibility level 1.1 and above (use compat=1.1)", what);
+			"%s only supported with compatibility level 1.1 and above (use version=v3 or greater)", what);
 	return 0;
 }
 
@@ -87,7 +87,7 @@ static int encryption_check(const struct qcow2_create *how, struct err *err)
 	if (how->version == 2 && how->preallocation != QCOW2_PREALLOCATE_OFF)
 		return err_set(err, -EINVAL,
 			"Preallocation of an encrypted image is only supported with compatibility level 1.1 and above (use "
-			"compat=1.1)");
+			"version=v3 or greater)");
 	if (how->data_raw)
 		return err_set(err, -EINVAL, "an encrypted image and data-file-raw cannot be used at the same time");
 	return qcow2_luks_check(how->luks, err);

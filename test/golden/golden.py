@@ -72,7 +72,7 @@ class Side:
         text = re.sub(r'"date-n?sec": \d+', '"date": 0', text)
         text = re.sub(r"(uuid: |\"uuid\": \")[0-9a-f-]{36}", r"\1UUID", text)
         text = re.sub(r"#block\d+", "#block", text)
-        return ordered(text)
+        return ordered(text.rstrip())
 
 
 def ordered(text):
