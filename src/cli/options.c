@@ -43,6 +43,14 @@ int cli_usage(const char *command, const char *format, ...)
 	return -EINVAL;
 }
 
+static void log_write(struct log *log, enum log_level level, const char *line)
+{
+	(void)log, (void)level;
+	cli_complain("%s", line);
+}
+
+void cli_log_init(struct log *log) { *log = (struct log){.level = LOG_LEVEL_WARNING, .write = log_write}; }
+
 /* ---- sizes ---- */
 
 int cli_size_parse(const char *text, uint64_t *out) { return options_size_parse(text, out); }

@@ -9,11 +9,15 @@
 #include "api/image.h"
 #include "base/attr.h"
 #include "base/err.h"
+#include "base/log.h"
 
 /* "corral: ..." on stderr; returns 1, the exit status that goes with it. */
 int cli_complain(const char *format, ...) ATTR_PRINTF(1, 2);
 /* The same, and which help to ask for; -EINVAL. */
 int cli_usage(const char *command, const char *format, ...) ATTR_PRINTF(2, 3);
+
+/* A log whose lines are told like complaints. */
+void cli_log_init(struct log *log);
 
 /* A number of bytes, with a suffix k, M, G, T, P or E (powers of 1024), a fraction allowed before one. -EINVAL, or -ERANGE
  * above the largest signed 64-bit number. */

@@ -38,6 +38,7 @@ struct resize {
 	char sign;        /* '+', '-' or 0 */
 	uint64_t number;
 	bool shrink, quiet;
+	struct log log;
 	struct err err;
 };
 
@@ -219,9 +220,12 @@ static int run(struct co *co, void *arg)
 
 int cmd_resize(int argc, char **argv)
 {
-	struct resize r = {.image.write = true};
+	struct resize r = {.image = {.write = true, .qcow2.log = &r.log}};
 	enum io_engine engine;
-	int status = parse(&r, argc, argv);
+	int status;
+
+	cli_log_init(&r.log);
+	status = parse(&r, argc, argv);
 
 	if (status == 0 && cli_secret_use(&r.secrets, "resize", &r.image) < 0)
 		status = -EINVAL;

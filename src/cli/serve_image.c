@@ -231,8 +231,10 @@ static int open_one(struct co *co, struct serve *s, struct serve_image *i, struc
 int serve_images_open(struct co *co, struct serve *s, struct err *err)
 {
 	for (unsigned i = 0; i < s->images_n; i++) {
-		int r = open_one(co, s, &s->images[i], err);
+		int r;
 
+		s->images[i].open.qcow2.log = &s->log.log;
+		r = open_one(co, s, &s->images[i], err);
 		if (r < 0)
 			return r;
 	}

@@ -68,7 +68,7 @@ static int write_around(struct co *co, struct node *n, const struct fill *f, cha
 	if (f->tail > 0)
 		v[elements++] = (struct iovec){buffer + f->head, f->tail};
 	node_event(co, n->file, NODE_EVENT_COW_WRITE);
-	return node_storage_write(co, n->data, host_of(f), iov_of(v, elements), 0);
+	return node_data_write(co, n, host_of(f), iov_of(v, elements));
 }
 
 /* All of it in the buffer. */
@@ -81,7 +81,7 @@ static int write_copied(struct co *co, struct node *n, const struct fill *f, cha
 		return err;
 	iov_copy_out(f->from, buffer + f->head, f->from.len);
 	node_event(co, n->file, NODE_EVENT_COW_WRITE);
-	return node_storage_write(co, n->data, host_of(f), IOV_BUF(buffer, f->head + f->from.len + f->tail), 0);
+	return node_data_write(co, n, host_of(f), IOV_BUF(buffer, f->head + f->from.len + f->tail));
 }
 
 /* Data that lies in a file of its own ends there where the disk ends. */
@@ -109,7 +109,7 @@ int node_fill(struct co *co, struct node *n, const struct node_reservation *res,
 		return err;
 	node_event(co, n->file, NODE_EVENT_WRITE_AIO);
 	if (f.head == 0 && f.tail == 0)
-		return node_storage_write(co, n->data, host_of(&f), from, 0);
+		return node_data_write(co, n, host_of(&f), from);
 
 	bytes = f.head + f.tail + (around ? 0 : from.len);
 	err = node_buffer_get(co, n, bytes, &buffer);

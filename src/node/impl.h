@@ -40,6 +40,8 @@ int node_flush_now(struct co *co, struct node *n) ATTR_MUST_USE;
 
 int node_storage_read(struct co *co, struct node *n, uint64_t off, struct iov to) ATTR_MUST_USE;
 int node_storage_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags) ATTR_MUST_USE;
+/* What a format has in `data`, if it agrees. */
+int node_data_write(struct co *co, struct node *n, uint64_t host, struct iov from) ATTR_MUST_USE;
 
 bool node_is_inside(const struct node *n, uint64_t off, uint64_t len);
 

@@ -166,6 +166,9 @@ struct node_ops {
 	/* Formats, or NULL: [off, off + len) is about to be changed by a request. */
 	void (*changing)(struct node *n, uint64_t off, uint64_t len);
 
+	/* Formats, or NULL: content is about to be written to [host, host + len) of `data`. 0, or why it must not. */
+	int (*overwriting)(struct co *co, struct node *n, uint64_t host, uint64_t len);
+
 	/* Formats; at and len are whole subclusters, and the caller holds the range lock of the clusters that they lie in from
 	 * reserve to publish or cancel. reserve may give less than asked, at least the first subcluster, and more: other
 	 * subclusters of these clusters, around it, which must be filled as well. What was there is still mapped until publish,

@@ -47,3 +47,10 @@ int node_storage_write(struct co *co, struct node *n, uint64_t off, struct iov f
 	node_op_end(n, &op);
 	return err;
 }
+
+int node_data_write(struct co *co, struct node *n, uint64_t host, struct iov from)
+{
+	int err = n->ops->overwriting != NULL ? n->ops->overwriting(co, n, host, from.len) : 0;
+
+	return err != 0 ? err : node_storage_write(co, n->data, host, from, 0);
+}

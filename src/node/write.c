@@ -42,7 +42,7 @@ static int write_mapped(struct co *co, struct node *n, const struct node_extent 
 	if (err != 0)
 		return err;
 	node_event(co, n->file, NODE_EVENT_WRITE_AIO);
-	return node_storage_write(co, n->data, at->host.off, from, 0);
+	return node_data_write(co, n, at->host.off, from);
 }
 
 /* Writes what of it is in place from its start on, if that is `least` bytes or more. *at is what was found. */

@@ -118,12 +118,15 @@ static int find_run(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *clu
 static int alloc_once(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got, bool *zeroed)
 {
 	uint64_t cluster, end;
-	int rc = find_run(co, q, want, &cluster, got);
+	int rc = q->corrupt ? -EIO : find_run(co, q, want, &cluster, got);
 
 	if (rc)
 		return rc;
 	*host = cluster << q->cluster_bits;
 	end = *host + (*got << q->cluster_bits);
+	rc = qcow2_guard_write(co, q, *host, end - *host);
+	if (rc)
+		return rc;
 	if (!MUTANT(56))
 		qcow2_leaks_not(q, *host, end - *host);
 	*zeroed = *host >= q->zero_from;
@@ -157,6 +160,8 @@ static int take_cluster(struct co *co, struct qcow2 *q, uint64_t cluster, bool *
 	int rc;
 
 	*taken = false;
+	if (q->corrupt)
+		return -EIO;
 	do {
 		rc = qcow2_refcount_slice(co, q, cluster, &s, &index);
 		if (!rc && !s)
@@ -169,7 +174,7 @@ static int take_cluster(struct co *co, struct qcow2 *q, uint64_t cluster, bool *
 	mark_used(q, s, index, 1);
 	qcow2_leaks_not(q, cluster << q->cluster_bits, q->cluster_bytes);
 	*taken = true;
-	return 0;
+	return qcow2_guard_write(co, q, cluster << q->cluster_bits, q->cluster_bytes);
 }
 
 int qcow2_alloc_at(struct co *co, struct qcow2 *q, uint64_t cluster, bool *taken)

@@ -154,7 +154,7 @@ static int index_walk(struct co *co, struct trees *t, uint64_t index)
 		for (next = k + 1; next < t->n && t->same[next] == t->same[k]; next++)
 			table.parents++;
 		if (table.host && !qcow2_offset_valid(q, table.host))
-			rc = qcow2_corrupt(co, q);
+			rc = qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 		else if (table.host)
 			rc = t->fn(co, t, &table);
 	}
@@ -281,7 +281,7 @@ static int slice_expand(struct co *co, struct trees *t, const struct table *tabl
 			return rc;
 		e = qcow2_l2_entry(q, s, i);
 		if (!qcow2_l2_entry_valid(q, e))
-			rc = qcow2_corrupt(co, q);
+			rc = qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 		else if (e.zero)
 			rc = entry_visit(co, t, table, slice, i, e);
 	}

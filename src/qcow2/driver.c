@@ -3,10 +3,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "qcow2/bitmaps.h"
 #include "qcow2/compress.h"
 #include "qcow2/crypt.h"
@@ -17,12 +20,20 @@
 	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
 		QCOW2_INCOMPAT_EXTENDED_L2)
 
-int qcow2_corrupt(struct co *co, struct qcow2 *q)
+int qcow2_corrupt(struct co *co, struct qcow2 *q, const char *format, ...)
 {
-	bool was_writable = !q->node.read_only;
+	va_list args;
 
-	q->node.read_only = true;
-	if (was_writable && q->header.version >= 3) {
+	if (q->corrupt || !q->options.write)
+		return -EIO;
+	q->corrupt = true;
+	q->node.failed = -EIO;
+	va_start(args, format);
+	vsnprintf(q->stats.corruption, sizeof(q->stats.corruption), format, args);
+	va_end(args);
+	log_line(q->options.log, LOG_LEVEL_ERROR, "%s: Marking image as corrupt: %s; it is read only from now on",
+		q->node.name, q->stats.corruption);
+	if (q->header.version >= 3) {
 		q->header.incompatible |= QCOW2_INCOMPAT_CORRUPT;
 		qcow2_header_changed(q);
 		if (qcow2_commit(co, q))
@@ -38,6 +49,7 @@ static void release_memory(struct qcow2 *q)
 	qcow2_cache_fini(&q->l2_cache);
 	qcow2_cache_fini(&q->refcount_cache);
 	qcow2_decoder_fini(q);
+	qcow2_guard_fini(q);
 	qcow2_table_fini(&q->l1);
 	qcow2_table_fini(&q->reftable);
 	qcow2_batch_fini(&q->phase_a);
@@ -111,6 +123,7 @@ static const struct node_ops qcow2_ops = {
 	.decode = qcow2_decode,
 	.compress = qcow2_compress,
 	.changing = qcow2_bitmaps_changing,
+	.overwriting = qcow2_overwriting,
 	.reserve = qcow2_reserve,
 	.publish = qcow2_publish,
 	.cancel = qcow2_cancel,
@@ -253,7 +266,8 @@ static int load_tables(struct co *co, struct qcow2 *q)
 	if (rc)
 		return rc;
 	node_event(co, q->node.file, NODE_EVENT_REFTABLE_LOAD);
-	return qcow2_table_load(co, q, &q->reftable, q->header.reftable.off);
+	rc = qcow2_table_load(co, q, &q->reftable, q->header.reftable.off);
+	return rc ? rc : qcow2_guard_start(co, q);
 }
 
 /* Before the first change: whoever relies on what an autoclear bit promises must see that it no longer holds. */
@@ -277,9 +291,7 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 	rc = qcow2_data_start(co, q, err);
 	if (rc)
 		return rc;
-	rc = qcow2_shrink_prepare(co, q);
-	if (!rc && q->options.write)
-		rc = qcow2_keeper_start(q);
+	rc = q->options.write ? qcow2_keeper_start(q) : 0;
 	if (!rc && q->options.write && !q->options.keep_leaks)
 		rc = qcow2_leaks_start(q);
 	if (!rc)

@@ -42,7 +42,7 @@ static int link_compressed(struct co *co, struct qcow2 *q, uint64_t guest, uint6
 	if (rc)
 		return rc;
 	if (!qcow2_l2_entry_valid(q, qcow2_l2_entry(q, s, index)))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 	rc = qcow2_free_prepare(q, 1);
 	if (rc)
 		return rc;
@@ -63,6 +63,8 @@ static int store(struct co *co, struct qcow2 *q, uint64_t guest, char *data, uin
 	memset(data + bytes, 0, space - bytes);
 	node_event(co, q->node.file, NODE_EVENT_WRITE_COMPRESSED);
 	if (*stored)
+		rc = qcow2_guard_write(co, q, host, space);
+	if (*stored && !rc)
 		rc = node_write(co, q->node.file, host, IOV_BUF(data, space), 0);
 	if (*stored && !rc)
 		rc = link_compressed(co, q, guest, host, bytes);

@@ -25,6 +25,7 @@
 #include "base/list.h"
 #include "base/math.h"
 #include "base/mutant.h"
+#include "qcow2/guard.h"
 #include "qcow2/qcow2.h"
 
 #define QCOW2_SECTOR 512u
@@ -153,6 +154,8 @@ struct qcow2 {
 	uint8_t durable_sector[QCOW2_HEADER_SECTOR]; /* and as the last commit that succeeded has left it there */
 	struct qcow2_options options;
 	struct qcow2_stats stats;
+	bool corrupt; /* it was found out since the image was opened */
+	struct qcow2_guard guard;
 
 	uint32_t cluster_bytes, cluster_bits;
 	uint32_t unit_bytes;
@@ -233,8 +236,9 @@ static inline void qcow2_header_changed(struct qcow2 *q)
 	qcow2_dirtied(q);
 }
 
-/* The image is inconsistent: sets the corrupt bit on disk and refuses writes from now on. Returns -EIO. */
-int qcow2_corrupt(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+/* The image is inconsistent, in a way that the words tell: sets the corrupt bit on disk at once. From now on nothing is
+ * allocated, changed or given back, and every write and flush fails; what can be read is read. Returns -EIO. */
+int qcow2_corrupt(struct co *co, struct qcow2 *q, const char *format, ...) ATTR_PRINTF(3, 4) ATTR_MUST_USE;
 
 /* ---- table.c ---- */
 
@@ -487,6 +491,11 @@ void qcow2_freeze_table(struct co *co, struct qcow2 *q, uint64_t l1_index);
 void qcow2_freeze_end(struct co *co, struct qcow2 *q, struct qcow2_freeze *f);
 void qcow2_freeze_fini(struct qcow2_freeze *f);
 
+/* ---- snapshot_look.c ---- */
+
+/* Before the first request: finds out what must be known of the snapshots that are there. */
+int qcow2_snapshots_look(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+
 /* ---- snapshot_ops.c ---- */
 
 /* Waits for those that run; they give up what would take long. */
@@ -546,8 +555,6 @@ int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATT
 
 /* Unmaps what lies behind the cluster in which a disk of this size ends. The caller is alone there. */
 int qcow2_cut(struct co *co, struct qcow2 *q, uint64_t size) ATTR_MUST_USE;
-/* Before the first request: finds out whether there are snapshots that a smaller disk would cut off. */
-int qcow2_shrink_prepare(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 
 /* ---- trim.c ---- */
 
@@ -559,6 +566,7 @@ int qcow2_trim(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
 /* An L2 entry with this descriptor has just been replaced in memory: what it named loses its references. */
 void qcow2_entry_free(struct qcow2 *q, uint64_t descriptor);
 
+int qcow2_overwriting(struct co *co, struct node *n, uint64_t host, uint64_t len) ATTR_MUST_USE;
 int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out) ATTR_MUST_USE;
 int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_reservation *out)
 	ATTR_MUST_USE;

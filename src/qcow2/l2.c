@@ -12,6 +12,7 @@
  * Two that need the same new table meet here, at its L1 entry; others don't notice.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,7 +72,9 @@ int qcow2_l2_get(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_sl
 			return 0;
 		entry = q->l1.entries[l1_index];
 		if (!qcow2_l1_entry_valid(q, entry))
-			return qcow2_corrupt(co, q);
+			return qcow2_corrupt(co, q,
+				"L2 table offset %#" PRIx64 " unaligned, or not in the file (L1 index: %#" PRIx64 ")",
+				entry & ~QCOW2_COPIED, l1_index);
 		rc = qcow2_cache_get(co, &q->l2_cache, slice_host(q, entry & QCOW2_OFFSET_MASK, guest, index), out);
 		if (rc)
 			return rc;
@@ -153,7 +156,9 @@ static int make_table(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t o
 	int rc;
 
 	if (old && !qcow2_l1_entry_valid(q, old))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q,
+			"L2 table offset %#" PRIx64 " unaligned, or not in the file (L1 index: %#" PRIx64 ")",
+			old & ~QCOW2_COPIED, qcow2_l1_index(q, guest));
 	rc = qcow2_alloc(co, q, 1, &host, &got, &zeroed);
 	if (rc)
 		return rc;
@@ -168,6 +173,8 @@ static int make_table(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t o
 	if (from)
 		qcow2_free(q, from, q->cluster_bytes);
 	qcow2_table_set(q, &q->l1, qcow2_l1_index(q, guest), host | QCOW2_COPIED);
+	if (from)
+		qcow2_guard_keep(q, from, q->cluster_bytes, QCOW2_ROLE_INACTIVE_L2);
 	return 0;
 }
 
@@ -194,6 +201,8 @@ int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct
 
 	if (l1_index >= q->l1.n)
 		return -EINVAL;
+	if (q->corrupt)
+		return -EIO;
 	do {
 		rc = ensure_own_table(co, q, guest);
 		if (!rc)
@@ -201,5 +210,5 @@ int qcow2_l2_get_writable(struct co *co, struct qcow2 *q, uint64_t guest, struct
 		if (rc)
 			return rc;
 	} while (!(q->l1.entries[l1_index] & QCOW2_COPIED));
-	return 0;
+	return qcow2_guard_table(co, q, q->l1.entries[l1_index] & QCOW2_OFFSET_MASK, QCOW2_ROLE_L2, l1_index);
 }

@@ -47,7 +47,12 @@ void qcow2_leaks_not(struct qcow2 *q, uint64_t host, uint64_t bytes)
 }
 
 /* Somebody wants to close the image, or to change it in a way that the search can't follow. */
-static int disturbed(const struct qcow2 *q) { return q->closing || (q->leaks_paused && !MUTANT(81)) ? -ECANCELED : 0; }
+static int disturbed(const struct qcow2 *q)
+{
+	if (q->corrupt)
+		return -EIO;
+	return q->closing || (q->leaks_paused && !MUTANT(81)) ? -ECANCELED : 0;
+}
 
 /* ---- count ---- */
 

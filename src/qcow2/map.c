@@ -4,6 +4,7 @@
  * entries that continue each other. Source: docs/interop/qcow2.rst, "Cluster mapping" and "Extended L2 Entries".
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "qcow2/engine.h"
 
@@ -122,7 +123,9 @@ int qcow2_map(struct co *co, struct node *n, struct guest at, uint64_t len, stru
 	}
 	e = qcow2_l2_entry(q, s, index);
 	if (!qcow2_l2_entry_valid(q, e) || !qcow2_entry_is_placed(q, e, at.off))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q,
+			"the L2 entry of guest offset %#" PRIx64 " is %#" PRIx64 ", which it can't be", at.off,
+			e.descriptor);
 	classify(q, e, sub, in_cluster, out);
 	out->in_place = out->in_place && (qcow2_l1_is_own(q, at.off) || MUTANT(78));
 	run = run_length(q, s, index, sub, div_round_up(in_sub + len, n->subcluster));

@@ -23,6 +23,7 @@ struct qcow2_options {
 	bool keep_leaks;               /* don't look in the background for clusters that an earlier crash has leaked */
 	enum qcow2_preallocation growth; /* of what the disk gains when it is resized */
 	bool no_discard;                 /* freed clusters are kept in the file rather than punched out of it */
+	struct log *log;                 /* what the operator should know; NULL: nobody listens */
 	const char
 		*snapshot; /* the disk as it was in this snapshot (ID or name), read only; needed until open returns */
 	const struct crypto_secret
@@ -49,7 +50,8 @@ struct qcow2_stats { /* counters since the image was opened */
 	uint64_t leaks_reclaimed;
 	bool leaks_searched; /* the search for what an earlier crash has leaked is over, or there was none */
 	uint64_t reclaim_errors;
-	uint64_t leaked; /* clusters that an error kept from being given back; check finds them */
+	char corruption[160]; /* "", or what was found to be inconsistent, since when nothing can be written */
+	uint64_t leaked;      /* clusters that an error kept from being given back; check finds them */
 };
 const struct qcow2_stats *qcow2_node_stats(struct node *n);
 

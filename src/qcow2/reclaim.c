@@ -146,6 +146,8 @@ static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t 
 /* In runs that are punched by one call. */
 int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
+	if (q->corrupt)
+		return -EIO;
 	node_event(co, q->node.file, NODE_EVENT_CLUSTER_FREE);
 	while (n) {
 		uint64_t run;
@@ -171,7 +173,7 @@ int qcow2_reclaim(struct co *co, struct qcow2 *q)
 	struct qcow2_freed_list *l = &q->freed_durable;
 	int first_error = 0;
 
-	while (l->n && node_epoch_passed(&q->node, l->v[l->first].epoch)) {
+	while (!q->corrupt && l->n && node_epoch_passed(&q->node, l->v[l->first].epoch)) {
 		struct qcow2_freed f = l->v[l->first];
 		int rc;
 

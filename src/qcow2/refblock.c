@@ -36,6 +36,10 @@ static int write_block(struct co *co, struct qcow2 *q, uint64_t host, uint64_t u
 /* Takes [from, end) into use, which no block counted so far. */
 static int claim(struct co *co, struct qcow2 *q, uint64_t from, uint64_t end)
 {
+	int rc = q->corrupt ? -EIO : qcow2_guard_write(co, q, from, end - from);
+
+	if (rc)
+		return rc;
 	qcow2_leaks_not(q, from, end - from);
 	q->zero_from = MAX(q->zero_from, end);
 	return qcow2_file_reach(co, q, end);
@@ -47,7 +51,7 @@ static int add_block(struct co *co, struct qcow2 *q, uint64_t i)
 	int rc;
 
 	if (i == 0) /* cluster 0 is in use, so something counted it once */
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "the cluster of the header isn't counted");
 	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC);
 	rc = claim(co, q, host, host + q->cluster_bytes);
 	node_event(co, q->node.file, NODE_EVENT_REFBLOCK_ALLOC_WRITE);
@@ -122,6 +126,8 @@ static void adopt(struct qcow2 *q, const struct growth *g, struct qcow2_table *t
 	q->header.reftable.off = (g->first_block * q->block_refcounts + g->blocks) << q->cluster_bits;
 	q->header.reftable_clusters = (uint32_t)g->table_clusters;
 	qcow2_header_changed(q);
+	for (uint64_t i = g->first_block; i < g->first_block + g->blocks; i++)
+		qcow2_guard_add(q, q->reftable.entries[i] & ENTRY_ON_DISK, QCOW2_ROLE_REFBLOCK, i);
 }
 
 static int grow_table(struct co *co, struct qcow2 *q, uint64_t i)

@@ -4,6 +4,7 @@
  * Source: docs/interop/qcow2.rst, "Host cluster management": widths below a byte start at the least significant bit.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "qcow2/engine.h"
@@ -62,12 +63,18 @@ int qcow2_refcount_slice(struct co *co, struct qcow2 *q, uint64_t cluster, struc
 	uint64_t block = usable_block(q, cluster);
 	uint64_t in_block = cluster % q->block_refcounts;
 	uint64_t in_slice = qcow2_slice_refcounts(q);
+	int rc;
 
 	*out = NULL;
 	if (!block)
 		return 0;
 	if (!is_aligned(block, q->cluster_bytes) || block >= q->file_bytes)
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q,
+			"Refblock offset %#" PRIx64 " unaligned, or not in the file (reftable index: %#" PRIx64 ")",
+			block, cluster / q->block_refcounts);
+	rc = qcow2_guard_table(co, q, block, QCOW2_ROLE_REFBLOCK, cluster / q->block_refcounts);
+	if (rc)
+		return rc;
 	*index = in_block % in_slice;
 	return qcow2_cache_get(
 		co, &q->refcount_cache, block + in_block / in_slice * q->refcount_cache.slice_bytes, out);
@@ -117,6 +124,7 @@ static void became_free(struct qcow2 *q, uint64_t cluster)
 {
 	qcow2_cache_forget(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
 	qcow2_decoder_forget(q, cluster);
+	qcow2_guard_free(q, cluster);
 	qcow2_pack_close(q, cluster);
 	bit_clear(q->full, cluster / qcow2_slice_refcounts(q));
 	if (!MUTANT(51))
@@ -168,7 +176,8 @@ int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64
 		if (!rc)
 			rc = s ? drop_in_slice(co, q, s, index, cluster + done, n - done, &done) : -EUCLEAN;
 		if (rc == -EUCLEAN)
-			return qcow2_corrupt(co, q);
+			return qcow2_corrupt(
+				co, q, "host cluster %#" PRIx64 " is in use, and its refcount is 0", cluster + done);
 	}
 	return rc;
 }
@@ -235,7 +244,8 @@ int qcow2_refcount_raise(struct co *co, struct qcow2 *q, uint64_t cluster, uint6
 		if (!rc)
 			rc = s ? raise_in_slice(q, s, index, n - *done, done) : -EUCLEAN;
 		if (rc == -EUCLEAN)
-			return qcow2_corrupt(co, q);
+			return qcow2_corrupt(
+				co, q, "host cluster %#" PRIx64 " is in use, and its refcount is 0", cluster + *done);
 	}
 	return rc;
 }

@@ -92,6 +92,8 @@ static int write_data(struct co *co, struct qcow2 *q, uint64_t host, const void 
 
 	if (qcow2_has_data_file(q))
 		bytes = MIN(bytes, q->options.data_file->size - host);
+	if (!rc)
+		rc = qcow2_overwriting(co, &q->node, host, bytes);
 	return rc ? rc : node_write(co, data, host, IOV_BUF((void *)from, bytes), 0);
 }
 

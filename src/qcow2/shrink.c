@@ -17,12 +17,7 @@
  * A table that a snapshot shares isn't changed: the active tree gives its references back, to the table and to what it
  * names, at the instant at which the L1 entry falls.
  */
-#include <errno.h>
-#include <stdlib.h>
-
-#include "base/cleanup.h"
 #include "qcow2/engine.h"
-#include "qcow2/snapshot.h"
 
 #define INDICES_A_TURN 4096u
 
@@ -52,7 +47,7 @@ static int drop_read(struct co *co, struct qcow2 *q, uint64_t index, const struc
 	int rc = 0;
 
 	if (!entries_valid(q, table, q->l2_entries))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 	rc = qcow2_free_prepare(q, entries_named(q, table) + 1);
 	if (rc)
 		return rc;
@@ -60,6 +55,7 @@ static int drop_read(struct co *co, struct qcow2 *q, uint64_t index, const struc
 	for (uint32_t i = 0; i < q->l2_entries; i++)
 		qcow2_entry_free(q, qcow2_l2_entry(q, table, i).descriptor);
 	qcow2_free(q, host, q->cluster_bytes);
+	qcow2_guard_keep(q, host, q->cluster_bytes, QCOW2_ROLE_INACTIVE_L2);
 	return 0;
 }
 
@@ -72,7 +68,7 @@ static int drop_making(struct co *co, struct qcow2 *q, uint64_t index)
 	if (!MUTANT(99))
 		qcow2_freeze_table(co, q, index);
 	if (!qcow2_l1_entry_valid(q, q->l1.entries[index]))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 	rc = node_buffer_get(co, &q->node, q->cluster_bytes, &table.data);
 	if (rc)
 		return rc;
@@ -102,7 +98,7 @@ static int cut_entries(struct co *co, struct qcow2 *q, struct qcow2_slice *s, ui
 	int rc;
 
 	if (!entries_valid(q, s, end))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 	rc = qcow2_free_prepare(q, end - first);
 	for (uint32_t i = first; !rc && i < end; i++) {
 		struct qcow2_entry e = qcow2_l2_entry(q, s, i);
@@ -176,29 +172,4 @@ int qcow2_cut(struct co *co, struct qcow2 *q, uint64_t size)
 			co_yield(co);
 	}
 	return rc;
-}
-
-/* Of a snapshot whose record doesn't say how large its disk was, the size of the disk is what tells. */
-static int look(struct co *co, struct qcow2 *q, struct qcow2_snapshot *one)
-{
-	struct qcow2_snapshot_walk walk = {
-		.window.file = q->node.file, .header = &q->header, .at = q->header.snapshots_at.off};
-	int more = 1;
-
-	while (more > 0 && !q->unsized_snapshots) {
-		more = qcow2_snapshot_next(co, &walk, one, NULL);
-		q->unsized_snapshots = more == -EINVAL || (more > 0 && one->extra_bytes < 16);
-	}
-	free(walk.window.bytes);
-	return more == -EINVAL ? 0 : MIN(more, 0);
-}
-
-int qcow2_shrink_prepare(struct co *co, struct qcow2 *q)
-{
-	AUTO_FREE struct qcow2_snapshot *one = NULL;
-
-	if (!q->options.write || q->header.snapshots == 0)
-		return 0;
-	one = malloc(sizeof(*one));
-	return one ? look(co, q, one) : -ENOMEM;
 }

@@ -79,6 +79,18 @@ static int share_tree(struct co *co, struct qcow2 *q, struct application *a, str
 	return rc ? err_set(err, rc, "the references can't be counted: %s", strerror(-rc)) : 0;
 }
 
+/* The tables of what was the active tree are a snapshot's from now on, or free in a moment; those of q->l1 are active. */
+static void guard(struct qcow2 *q, const struct qcow2_table *was)
+{
+	for (uint64_t i = 0; i < was->n; i++)
+		if (was->entries[i] & QCOW2_OFFSET_MASK)
+			qcow2_guard_keep(
+				q, was->entries[i] & QCOW2_OFFSET_MASK, q->cluster_bytes, QCOW2_ROLE_INACTIVE_L2);
+	for (uint64_t i = 0; i < q->l1.n; i++)
+		if (q->l1.entries[i] & QCOW2_OFFSET_MASK)
+			qcow2_guard_add(q, q->l1.entries[i] & QCOW2_OFFSET_MASK, QCOW2_ROLE_L2, i);
+}
+
 /* Exchanges what the disk is with what it was; the next commit writes an L1 table that is new. */
 static void exchange(struct qcow2 *q, struct application *a, bool fresh)
 {
@@ -95,6 +107,7 @@ static void exchange(struct qcow2 *q, struct application *a, bool fresh)
 	a->size = size;
 	q->l1_moved = fresh;
 	qcow2_header_changed(q);
+	guard(q, &a->table);
 }
 
 static int exchange_tables(struct co *co, struct qcow2 *q, struct application *a, struct err *err)

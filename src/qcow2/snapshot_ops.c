@@ -183,6 +183,7 @@ static int change_publish(struct co *co, struct qcow2 *q, struct change *c, stru
 	int rc;
 
 	header_set(q, c->records.n, c->records.n ? c->fresh.host : 0);
+	qcow2_guard_keep(q, c->fresh.host, c->fresh.bytes, QCOW2_ROLE_SNAPSHOTS);
 	rc = qcow2_commit(co, q);
 	if (!rc) {
 		c->fresh.bytes = 0;
@@ -290,6 +291,7 @@ static int freeze_and_commit(struct co *co, struct qcow2 *q, struct creation *c,
 static int announce(struct co *co, struct qcow2 *q, struct creation *c, struct err *err)
 {
 	c->announced = true;
+	qcow2_guard_keep(q, c->l1.host, c->l1.bytes, QCOW2_ROLE_INACTIVE_L1);
 	return change_publish(co, q, &c->table, err);
 }
 

@@ -58,6 +58,8 @@ void qcow2_table_set(struct qcow2 *q, struct qcow2_table *t, uint64_t index, uin
 {
 	t->entries[index] = entry;
 	bit_set(t->dirty, index * 8 / q->unit_bytes);
+	if (entry & QCOW2_OFFSET_MASK)
+		qcow2_guard_add(q, entry & QCOW2_OFFSET_MASK, t == &q->l1 ? QCOW2_ROLE_L2 : QCOW2_ROLE_REFBLOCK, index);
 	qcow2_dirtied(q);
 }
 

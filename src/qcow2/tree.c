@@ -66,7 +66,8 @@ static int walk_slice(struct co *co, struct table_walk *w, uint64_t host)
 		struct qcow2_span span = qcow2_entry_span(q, e.descriptor);
 
 		if (!qcow2_l2_entry_valid(q, e))
-			return qcow2_corrupt(co, q);
+			return qcow2_corrupt(
+				co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 		if (span.bytes)
 			rc = run_add(co, w, span);
 	}
@@ -134,7 +135,7 @@ int qcow2_table_share(struct co *co, struct qcow2 *q, uint64_t table)
 	int rc;
 
 	if (!qcow2_offset_valid(q, table))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 	rc = table_walk(co, q, table, qcow2_refcount_raise, UINT64_MAX, &raised);
 	if (!rc)
 		rc = clear_copied(co, q, table);
@@ -148,7 +149,7 @@ int qcow2_table_release(struct co *co, struct qcow2 *q, uint64_t table)
 	uint64_t done;
 
 	if (!qcow2_offset_valid(q, table))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 	return table_walk(co, q, table, release_run, UINT64_MAX, &done);
 }
 

@@ -72,7 +72,7 @@ int qcow2_trim(struct co *co, struct qcow2 *q)
 {
 	int rc = 0;
 
-	if (!q->node.file->grows_zeroed)
+	if (!q->node.file->grows_zeroed || q->corrupt)
 		return 0;
 	if (q->shrunk)
 		rc = lower_end(co, q);

@@ -117,7 +117,7 @@ static int unmap_slices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 		if (!rc)
 			rc = slice_to_unmap(co, q, guest, &s, &index);
 		if (!rc && s && !entries_valid(q, s, index, guest, end))
-			rc = qcow2_corrupt(co, q);
+			rc = qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 		else if (!rc && s)
 			rc = unmap_slice(q, s, index, guest, end, how);
 		if (rc)

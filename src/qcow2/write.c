@@ -15,6 +15,7 @@
  * The commit writes entry and refcount in the right order (commit.c).
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "qcow2/engine.h"
 
@@ -121,7 +122,9 @@ int qcow2_reserve(struct co *co, struct node *n, struct guest at, uint64_t len, 
 		return rc;
 	first = qcow2_l2_entry(q, s, index);
 	if (!qcow2_l2_entry_valid(q, first) || !qcow2_entry_is_placed(q, first, at.off))
-		return qcow2_corrupt(co, q);
+		return qcow2_corrupt(co, q,
+			"the L2 entry of guest offset %#" PRIx64 " is %#" PRIx64 ", which it can't be", at.off,
+			first.descriptor);
 	to = from + count_alike(q, s, index, (unsigned)from, len / n->subcluster);
 	*out = (struct node_reservation){.guest = at};
 	if (!qcow2_entry_is_own(first)) {
@@ -168,6 +171,13 @@ static uint64_t clusters_of(const struct qcow2 *q, const struct node_reservation
 {
 	return (align_up(res->host.off + res->len, q->cluster_bytes) - align_down(res->host.off, q->cluster_bytes)) >>
 		q->cluster_bits;
+}
+
+int qcow2_overwriting(struct co *co, struct node *n, uint64_t host, uint64_t len)
+{
+	struct qcow2 *q = qcow2_of(n);
+
+	return qcow2_has_data_file(q) ? 0 : qcow2_guard_write(co, q, host, len);
 }
 
 /* A reservation lies within one slice. data: it holds what the guest is to read. */
