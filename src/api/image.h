@@ -32,6 +32,7 @@ struct image_open {
 		*format; /* a driver: "qcow2", "raw"; or NULL: qcow2 if it looks so; raw is never guessed for writing */
 	bool write;
 	bool no_backing; /* leave the chain out: for info and check */
+	bool no_data;    /* open no data file: for info; what would lie there reads zeros */
 	bool no_lock;
 	enum image_cache cache;
 	const char *const *

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/math.h"
 #include "file/file.h"
+#include "filter/null.h"
 
 struct level {
 	const struct driver *driver; /* NULL: to be probed */
@@ -308,6 +309,13 @@ static int named_data_open(struct co *co, struct chain *chain, const struct laye
 	return ret;
 }
 
+static int no_data_open(struct co *co, uint64_t size, struct node **out, struct err *err)
+{
+	int ret = null_open(co, &(struct null_open){.size = size}, out);
+
+	return ret < 0 ? err_set(err, ret, "no memory for a data file that isn't there") : 0;
+}
+
 /* *out stays NULL where the image has its data in itself. */
 static int data_open(struct co *co, struct chain *chain, const struct layer *layer, const struct level *level,
 	struct node *file, struct node **out, struct err *err)
@@ -322,6 +330,8 @@ static int data_open(struct co *co, struct chain *chain, const struct layer *lay
 		ret = data_path_open(co, chain, given, NULL, NULL, level->context, out, err);
 	else if (ret == 0 && tree)
 		ret = data_described_open(co, chain, tree, level->context, out, err);
+	else if (ret == 0 && (header->incompatible & QCOW2_INCOMPAT_DATA_FILE) && chain->how->no_data)
+		ret = no_data_open(co, header->size, out, err);
 	else if (ret == 0 && (header->incompatible & QCOW2_INCOMPAT_DATA_FILE))
 		ret = named_data_open(co, chain, layer, header->data_file, level->context, out, err);
 	free(header);

@@ -70,6 +70,7 @@ static int parse(struct info *in, int argc, char **argv)
 	if (optind + 1 != argc)
 		return cli_usage("info", "Expecting one image file name");
 	in->image.how.path = argv[optind];
+	in->image.how.no_data = true;
 	in->image.how.qcow2.locked = true;
 	return 0;
 }

@@ -75,6 +75,12 @@ create -u -b mid -F qcow2 top 1M
 create -u -b ./top -F qcow2 mid 1M
 fails 'circle' "$CORRAL" info --backing-chain top
 
+# Data files aren't opened, not even that of a layer below.
+create -o data_file=outside mid 1M
+create -b mid -F qcow2 top 1M
+rm outside
+agrees top --backing-chain
+
 # ---- text from outside can't control a terminal ----
 create -u -b $'evil\e[31m' -F raw top 1M
 ! "$CORRAL" info top | grep -q $'\e' || fail "an escape sequence got through"
