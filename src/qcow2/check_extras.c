@@ -141,6 +141,7 @@ int qcow2_check_bitmaps(struct co *co, struct qcow2_checker *c)
 	struct qcow2_bitmap *one;
 	struct err err = {0};
 	int ret, more = 0;
+	uint64_t end;
 
 	if (c->header.bitmaps == 0)
 		return 0;
@@ -151,6 +152,10 @@ int qcow2_check_bitmaps(struct co *co, struct qcow2_checker *c)
 		c, c->header.bitmap_directory.off, c->header.bitmap_directory_bytes, QCOW2_ROLE_OTHER, 0);
 	while (ret == 0 && (more = qcow2_bitmap_next(co, &walk, one, &err)) > 0)
 		ret = bitmap_check(co, c, one);
+	end = c->header.bitmap_directory.off + c->header.bitmap_directory_bytes;
+	if (ret == 0 && more == 0 && walk.at != end)
+		qcow2_check_found(c, &c->out->corruptions,
+			"ERROR the bitmap directory has %" PRIu64 " bytes behind its last entry", end - walk.at);
 	free(walk.window.bytes);
 	free(one);
 	if (more < 0)

@@ -10,6 +10,11 @@ WHERE is one of
     l2:I:J             an entry of an L2 table          reftable:I an entry of the refcount table
     refcount:CLUSTER   the refcount of a host cluster   snapshot:N eight bytes, N bytes into the snapshot table
     bitmap:I           an entry of the first bitmap's table
+    snapshot-l1:I      an entry of the L1 table, or of an L2 table, of the first snapshot
+    snapshot-l2:I:J
+    bitmaps:N          N bytes into the bitmaps extension, or into the directory that it names
+    directory:N
+    crypto:0           eight bytes of the extension that names the encryption header
 
 CHANGE is =VALUE, |VALUE, &VALUE, ^VALUE or +VALUE; VALUE is a number, or l1:I, l2:I:J, reftable:I (that entry's value).
 
@@ -21,6 +26,7 @@ import sys
 
 OFFSET_MASK = 0x00FFFFFFFFFFFE00
 BITMAPS = 0x23852875
+CRYPTO = 0x0537BE77
 CHANGES = {
     "=": lambda old, new: new,
     "|": lambda old, new: old | new,
@@ -51,12 +57,15 @@ class Image:
         self.file.seek(at)
         self.file.write((value & ((1 << 8 * length) - 1)).to_bytes(length, "big"))
 
-    def bitmap_table(self):
+    def extension(self, kind):
         at = self.u32(100)
-        while self.u32(at) != BITMAPS:
-            assert self.u32(at), "no bitmaps"
+        while self.u32(at) != kind:
+            assert self.u32(at), "no such extension"
             at += 8 + (self.u32(at + 4) + 7) // 8 * 8
-        return self.u64(self.u64(at + 8 + 16))
+        return at + 8
+
+    def directory(self):
+        return self.u64(self.extension(BITMAPS) + 16)
 
     def place(self, where):
         """The offset of an eight-byte field."""
@@ -73,7 +82,17 @@ class Image:
         if kind == "snapshot":
             return self.u64(64) + numbers[0]
         if kind == "bitmap":
-            return self.bitmap_table() + 8 * numbers[0]
+            return self.u64(self.directory()) + 8 * numbers[0]
+        if kind == "snapshot-l1":
+            return self.u64(self.u64(64)) + 8 * numbers[0]
+        if kind == "snapshot-l2":
+            return (self.u64(self.u64(self.u64(64)) + 8 * numbers[0]) & OFFSET_MASK) + 8 * numbers[1]
+        if kind == "bitmaps":
+            return self.extension(BITMAPS) + numbers[0]
+        if kind == "directory":
+            return self.directory() + numbers[0]
+        if kind == "crypto":
+            return self.extension(CRYPTO) + numbers[0]
         raise SystemExit(f"where is {where}?")
 
     def value(self, text):
