@@ -28,7 +28,7 @@ static const char help[] =
 	"  -F, --backing-format FORMAT  of the backing file; required with -b\n"
 	"  -u, --unsafe                 don't look whether the backing file is there\n"
 	"  -q, --quiet                  print nothing\n"
-	"  -o NAME=VALUE,...            options ('help' lists them); a comma in a value is written twice\n"
+	"  -o, --options NAME=VALUE,... options ('help' lists them); a comma in a value is written twice\n"
 	"        size=SIZE              the same as the argument\n"
 	"        cluster_size=SIZE      512 to 2M, a power of two (default 64k)\n"
 	"        refcount_bits=N        1, 2, 4, 8, 16 (default), 32 or 64\n"

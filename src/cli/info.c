@@ -22,6 +22,8 @@ static const char help[] =
 	"      --backing-chain      show every layer of the backing chain\n"
 	"      --allow DIR          with --backing-chain: a header may also name files in DIR; may be given more than once\n"
 	"      --allow none|all     ... no file at all; any file\n"
+	"  -t, --cache MODE         writeback (default), none, writethrough, directsync or unsafe\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
 	"      --output FORMAT      human (default) or json\n"
 	"  -h, --help               print this\n"
 	"\n"

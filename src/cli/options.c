@@ -126,6 +126,7 @@ void cli_allow_use(const struct cli_allow *allow, struct image_open *how)
 	how->allow = allow->dirs;
 	how->allow_none = allow->none;
 	how->allow_all = allow->all;
+	how->qemu = cli_is_qemu();
 }
 
 int cli_output_parse(const char *command, const char *text, bool *json)

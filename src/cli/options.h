@@ -42,6 +42,7 @@ struct cli_allow {
 	bool none, all;
 };
 int cli_allow_add(struct cli_allow *allow, const char *command, const char *dir) ATTR_MUST_USE;
+/* Called as one of QEMU's tools, names from headers are followed as it does. */
 void cli_allow_use(const struct cli_allow *allow, struct image_open *how);
 int cli_output_parse(const char *command, const char *text, bool *json) ATTR_MUST_USE;
 
