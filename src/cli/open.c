@@ -119,6 +119,8 @@ static int image_take(
 	if (cache_take(image) || cli_secret_use(&common->secrets, common->command, &image->how) < 0)
 		return 1;
 	cli_allow_use(&common->allow, &image->how);
+	cli_log_init(&common->log);
+	image->how.qcow2.log = &common->log;
 	image->how.objects = objects;
 	image->how.objects_n = cli_secret_objects(&common->secrets, objects);
 	return image_open_how(co, image, out, driver);

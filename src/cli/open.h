@@ -42,6 +42,7 @@ struct cli_common {
 	struct cli_allow allow;
 	struct cli_secrets secrets;
 	bool quiet, progress, json; /* -q -p --output=json */
+	struct log log;             /* of what is opened; its lines are told like complaints */
 };
 
 struct cli_image {

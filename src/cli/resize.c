@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* corral resize: another size for a disk, with the options and the words of qemu-img resize. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/math.h"
 #include "cli/cli.h"
-#include "cli/options.h"
-#include "cli/secret.h"
+#include "cli/open.h"
 #include "qcow2/preallocate.h"
 
 static const char help[] =
@@ -19,7 +17,8 @@ static const char help[] =
 	"\n"
 	"      --shrink             the disk may become smaller: what lies behind its new end is lost\n"
 	"      --preallocation MODE  space for what is added: off (default), metadata, falloc, full\n"
-	"  -f, --format FORMAT      the image is qcow2 or raw (default: look at it; raw must be said)\n" CLI_KEY_SECRET_HELP
+	"  -f, --format FORMAT      the image is qcow2 or raw (default: look at it; raw must be said)\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n" CLI_KEY_SECRET_HELP
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
 	"      --allow none|all     ... no file at all; any file\n"
 	"      --data-file FILE     the image's external data file (default: the one that the image names)\n"
@@ -31,29 +30,22 @@ static const char help[] =
 	"  corral resize --shrink vm1.qcow2 10G\n";
 
 struct resize {
-	struct image_open image;
-	struct cli_allow allow;
-	struct cli_secrets secrets;
+	struct cli_common common;
+	struct cli_image image;
 	const char *text; /* of the size, less its sign */
 	char sign;        /* '+', '-' or 0 */
 	uint64_t number;
-	bool shrink, quiet;
-	struct log log;
-	struct err err;
+	bool shrink;
 };
 
-enum { OPT_SHRINK = 256, OPT_PREALLOCATION, OPT_OBJECT, OPT_KEY_SECRET, OPT_ALLOW, OPT_DATA_FILE };
+enum { OPT_SHRINK = 256, OPT_PREALLOCATION };
 
 static const struct option long_options[] = {
 	{"shrink", no_argument, NULL, OPT_SHRINK},
 	{"preallocation", required_argument, NULL, OPT_PREALLOCATION},
-	{"format", required_argument, NULL, 'f'},
-	{"object", required_argument, NULL, OPT_OBJECT},
-	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"data-file", required_argument, NULL, OPT_DATA_FILE},
 	{"quiet", no_argument, NULL, 'q'},
-	{"help", no_argument, NULL, 'h'},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
@@ -70,7 +62,7 @@ static int parse_preallocation(struct resize *r, const char *mode)
 
 	for (unsigned i = 0; i < ARRAY_ENTRIES(modes); i++) {
 		if (strcmp(modes[i], mode) == 0) {
-			r->image.qcow2.growth = (enum qcow2_preallocation)i;
+			r->image.how.qcow2.growth = (enum qcow2_preallocation)i;
 			return 0;
 		}
 	}
@@ -83,14 +75,7 @@ static int parse_one(struct resize *r, int option, const char *culprit)
 	switch (option) {
 	case OPT_SHRINK: r->shrink = true; return 0;
 	case OPT_PREALLOCATION: return parse_preallocation(r, optarg);
-	case 'f': r->image.format = optarg; return 0;
-	case OPT_OBJECT: return cli_secret_add(&r->secrets, "resize", optarg);
-	case OPT_KEY_SECRET: return cli_secret_key(&r->secrets, "resize", optarg);
-	case OPT_ALLOW: return cli_allow_add(&r->allow, "resize", optarg);
-	case OPT_DATA_FILE: r->image.data_file = optarg; return 0;
-	case 'q': r->quiet = true; return 0;
-	case ':': return cli_usage("resize", "an argument is missing after '%s'", culprit);
-	default: return cli_usage("resize", "unknown option '%s'", culprit);
+	default: return cli_option(&r->common, &r->image, option, culprit, help);
 	}
 }
 
@@ -113,22 +98,18 @@ static int parse_size(struct resize *r, const char *text)
 /* 0; 1: help was printed; or negative. The size is the last argument, and no option, whatever it begins with. */
 static int parse(struct resize *r, int argc, char **argv)
 {
-	int option, last = argc - 1;
+	int option, last = argc - 1, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc > 2 ? last : argc, argv, ":f:qh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(r, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc > 2 ? last : argc, argv, ":f:hq", long_options, NULL)) != -1)
+		ret = parse_one(r, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
 	if (argc < 3)
 		return cli_usage("resize", "Not enough arguments");
 	if (optind + 1 != last)
 		return cli_usage("resize", "Expecting image file name and size");
-	r->image.path = argv[optind];
+	r->image.how.path = argv[optind];
 	return parse_size(r, argv[argc - 1]);
 }
 
@@ -149,7 +130,7 @@ static uint64_t new_size(const struct resize *r, uint64_t now)
 static int check(const struct resize *r, struct node *top, uint64_t size)
 {
 	struct node *n = image_qcow2_of(top);
-	enum qcow2_preallocation growth = r->image.qcow2.growth;
+	enum qcow2_preallocation growth = r->image.how.qcow2.growth;
 
 	if (size == 0)
 		return cli_complain("New image size must be positive");
@@ -177,8 +158,8 @@ static int complain(const struct resize *r, int ret)
 		return cli_complain(
 			"'%s' can't have this size (a device has its own; a snapshot that doesn't record its "
 			"disk's size would be cut off)",
-			r->image.path);
-	default: return cli_complain("'%s' couldn't be resized: %s", r->image.path, strerror(-ret));
+			r->image.how.path);
+	default: return cli_complain("'%s' couldn't be resized: %s", r->image.how.path, strerror(-ret));
 	}
 }
 
@@ -190,7 +171,7 @@ static int resize(struct co *co, const struct resize *r, struct node *top, uint6
 
 	if (ret < 0 || image_qcow2_of(top) || size <= before)
 		return ret;
-	ret = qcow2_space_fill(co, top, before, size - before, r->image.qcow2.growth);
+	ret = qcow2_space_fill(co, top, before, size - before, r->image.how.qcow2.growth);
 	if (ret < 0)
 		(void)!node_resize(co, top, before);
 	return ret;
@@ -201,10 +182,10 @@ static int run(struct co *co, void *arg)
 	struct resize *r = arg;
 	struct node *top;
 	uint64_t size;
-	int status, ret;
+	int status = cli_image_open(co, &r->common, &r->image, &top), ret;
 
-	if (image_open(co, &r->image, &top, &r->err) < 0)
-		return cli_complain("%s", r->err.text);
+	if (status)
+		return status;
 	size = new_size(r, top->size);
 	status = check(r, top, size);
 	ret = status ? 0 : resize(co, r, top, size);
@@ -212,29 +193,19 @@ static int run(struct co *co, void *arg)
 		status = complain(r, ret);
 	ret = node_close(co, top);
 	if (ret < 0 && !status)
-		status = cli_complain("'%s': what was written may not be on disk: %s", r->image.path, strerror(-ret));
-	if (!status && !r->quiet)
+		status = cli_complain(
+			"'%s': what was written may not be on disk: %s", r->image.how.path, strerror(-ret));
+	if (!status && !r->common.quiet)
 		puts("Image resized.");
 	return status;
 }
 
 int cmd_resize(int argc, char **argv)
 {
-	struct resize r = {.image = {.write = true, .qcow2.log = &r.log}};
-	enum io_engine engine;
-	int status;
+	struct resize r = {.common = {.command = "resize"}, .image.how.write = true};
+	int status = parse(&r, argc, argv);
 
-	cli_log_init(&r.log);
-	status = parse(&r, argc, argv);
-
-	if (status == 0 && cli_secret_use(&r.secrets, "resize", &r.image) < 0)
-		status = -EINVAL;
-	if (status == 0) {
-		cli_allow_use(&r.allow, &r.image);
-		status = cli_engine(NULL, &engine) < 0 ? 1 : cli_in_coroutine(engine, run, &r);
-	} else {
-		status = status > 0 ? 0 : 1;
-	}
-	cli_secrets_fini(&r.secrets);
+	status = status == 0 ? cli_run(run, &r) : status < 0;
+	cli_common_fini(&r.common);
 	return status;
 }
