@@ -14,6 +14,7 @@ static const char magic[] = {'Q', 'F', 'I', '\xfb'}; /* that a qcow2 image begin
 struct raw {
 	struct node node; /* first; its file is the child */
 	struct raw_window window;
+	struct co_mutex start; /* whoever changes the first bytes of a guarded one */
 };
 
 static struct raw *raw_of(const struct node *n) { return container_of(n, struct raw, node); }
@@ -23,29 +24,41 @@ static int raw_read(struct co *co, struct node *n, uint64_t off, struct iov to)
 	return node_read(co, n->file, raw_of(n)->window.off + off, to);
 }
 
-/* Whoever writes to a disk of which nobody knows that it is raw must not make it look like something else. */
-static int guard(struct co *co, struct raw *r, uint64_t off, struct iov from)
+/* What the start would be after the write. */
+static int start_check(struct co *co, struct raw *r, uint64_t off, struct iov from)
 {
 	char start[sizeof(magic)];
-	size_t len;
-	int ret;
+	int ret = node_read(co, r->node.file, r->window.off, IOV_BUF(start, sizeof(start)));
 
-	if (!r->window.guarded || off >= sizeof(start))
-		return 0;
-	ret = node_read(co, r->node.file, r->window.off, IOV_BUF(start, sizeof(start)));
 	if (ret < 0)
 		return ret;
-	len = MIN(from.len, sizeof(start) - off);
-	iov_copy_out(from, start + off, len);
+	iov_copy_out(from, start + off, sizeof(start) - off);
 	return memcmp(start, magic, sizeof(magic)) == 0 ? -EPERM : 0;
+}
+
+/*
+ * Whoever writes to a disk of which nobody knows that it is raw must not make it look like something else, not in pieces
+ * either: they are written one after the other.
+ */
+static int guarded_write(struct co *co, struct raw *r, uint64_t off, struct iov from, unsigned flags)
+{
+	int ret;
+
+	co_mutex_lock(co, &r->start);
+	ret = start_check(co, r, off, from);
+	if (ret == 0)
+		ret = node_write(co, r->node.file, r->window.off + off, from, flags);
+	co_mutex_unlock(&r->start);
+	return ret;
 }
 
 static int raw_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)
 {
 	struct raw *r = raw_of(n);
-	int ret = guard(co, r, off, from);
 
-	return ret < 0 ? ret : node_write(co, n->file, r->window.off + off, from, flags);
+	if (r->window.guarded && off < sizeof(magic))
+		return guarded_write(co, r, off, from, flags);
+	return node_write(co, n->file, r->window.off + off, from, flags);
 }
 
 static int raw_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags)
@@ -142,6 +155,7 @@ int raw_open(struct co *co, struct node *child, const struct raw_window *window,
 		return ret;
 	}
 	r->window = *window;
+	co_mutex_init(&r->start);
 	r->node = (struct node){
 		.ops = &raw_ops,
 		.file = child,
