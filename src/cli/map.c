@@ -8,6 +8,7 @@
 
 #include "base/math.h"
 #include "cli/cli.h"
+#include "cli/map_svg.h"
 #include "cli/open.h"
 #include "file/file.h"
 
@@ -26,6 +27,7 @@ static const char help[] =
 	"      --data-file FILE     the image's external data file (default: the one that the image names)\n"
 	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n" CLI_KEY_SECRET_HELP
 	"      --output FORMAT      human (default: only what holds data) or json (everything)\n"
+	"      --svg PICTURE        draw where in its file the disk's clusters lie, instead: PICTURE is written as SVG\n"
 	"  -h, --help               print this\n"
 	"\n"
 	"JSON: start and length of the range, the depth of the layer that answered (0 is FILE), whether it is present in a\n"
@@ -35,14 +37,17 @@ struct map {
 	struct cli_common common;
 	struct cli_image image;
 	uint64_t start, length;
+	const char *svg; /* where a picture is to be written, or NULL */
+	char *picture;
 };
 
-enum { OPT_SNAPSHOT = 256 };
+enum { OPT_SNAPSHOT = 256, OPT_SVG };
 
 static const struct option long_options[] = {
 	{"start-offset", required_argument, NULL, 's'},
 	{"max-length", required_argument, NULL, 'l'},
 	{"snapshot", required_argument, NULL, OPT_SNAPSHOT},
+	{"svg", required_argument, NULL, OPT_SVG},
 	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
 	CLI_LONG_IMAGE,
 	CLI_LONG_COMMON,
@@ -55,6 +60,7 @@ static int parse_one(struct map *m, int option, const char *culprit)
 	case 's': return cli_number_parse("start offset", optarg, &m->start);
 	case 'l': return cli_number_parse("max length", optarg, &m->length);
 	case OPT_SNAPSHOT: m->image.how.qcow2.snapshot = optarg; return 0;
+	case OPT_SVG: m->svg = optarg; return 0;
 	default: return cli_option(&m->common, &m->image, option, culprit, help);
 	}
 }
@@ -211,6 +217,15 @@ static int map_print(struct co *co, const struct map *m, struct node *n)
 	return status;
 }
 
+static int draw(struct co *co, struct map *m, struct node *n)
+{
+	struct err err;
+
+	if (map_svg(co, n, m->image.how.path, &m->picture, &err) == 0)
+		return 0;
+	return cli_complain("'%s' can't be drawn: %s", m->image.how.path, err.text);
+}
+
 static int run(struct co *co, void *arg)
 {
 	struct map *m = arg;
@@ -219,9 +234,19 @@ static int run(struct co *co, void *arg)
 
 	if (status)
 		return status;
-	status = map_print(co, m, n);
+	status = m->svg ? draw(co, m, n) : map_print(co, m, n);
 	(void)!node_close(co, n);
 	return status;
+}
+
+static int picture_write(const struct map *m)
+{
+	FILE *to = fopen(m->svg, "w");
+	int failed = !to || fputs(m->picture, to) < 0;
+
+	if (to)
+		failed |= fclose(to) != 0;
+	return failed ? cli_complain("Could not write '%s': %s", m->svg, strerror(errno)) : 0;
 }
 
 int cmd_map(int argc, char **argv)
@@ -230,6 +255,9 @@ int cmd_map(int argc, char **argv)
 	int status = parse(&m, argc, argv);
 
 	status = status != 0 ? status < 0 : cli_run(run, &m);
+	if (!status && m.picture)
+		status = picture_write(&m);
+	free(m.picture);
 	cli_common_fini(&m.common);
 	return status;
 }

@@ -56,4 +56,20 @@ create unwritten.qcow2 5G
 agrees unwritten.qcow2
 
 fails 'allow' "$CORRAL" map --allow none top.qcow2
+# ---- the picture ----
+
+create drawn.qcow2 4M
+qio -f qcow2 drawn.qcow2 -- "write 0 256k" "write 2M 128k" "write 1M 64k"
+"$CORRAL" map --svg drawn.svg drawn.qcow2
+python3 - <<'END' || fail "the picture isn't of that image: $(head -c 2000 drawn.svg)"
+import xml.etree.ElementTree as tree
+
+root = tree.parse("drawn.svg").getroot()
+texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+said = dict(zip(texts, texts[1:]))
+assert texts[0] == "drawn.qcow2" and said["disk"] == "4 MiB" and said["data"] == "448 KiB", texts
+assert said["fragments of data"] == "3", texts
+END
+fails 'No such file' "$CORRAL" map --svg nowhere/drawn.svg drawn.qcow2
+
 passed

@@ -71,6 +71,7 @@ ALLOWED = {
         "fcntl close getpid strsep unsetenv socket connect send",
     ),
     "cli_serve_sandbox.c": ("looks a user up before there is a coroutine", "getpwnam getgrnam"),
+    "cli_map.c": ("writes its picture when there is no coroutine any more", "fopen"),
     "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
     "cli": (
         "talks to its user: a few lines on standard output",
