@@ -44,12 +44,17 @@ static const char help[] =
 	"      --nbd ADDRESS[,OPTION=VALUE...]\n"
 	"                               the NBD protocol at unix:PATH, HOST:PORT, [IPV6]:PORT, :PORT (loopback only), or\n"
 	"                               systemd[:NAME], a socket that systemd passes; OPTION: image=NAME (only this one; may\n"
-	"                               be given more than once), connections=N (at once, default 100)\n"
+	"                               be given more than once), connections=N (at once, default 100), tls=off\n"
 	"      --vhost-user PATH[,OPTION=VALUE...]\n"
 	"                               a vhost-user-blk device for one virtual machine, at the unix socket PATH; OPTION:\n"
 	"                               image=NAME, queues=N (at most, default 64), queue-size=N (at most, default 1024),\n"
 	"                               block-size=512 or 4096, serial=TEXT, poll-us=N (watch a queue for so long before\n"
 	"                               waiting to be told, default 0)\n"
+	"\n"
+	"      --tls-creds DIR          NBD with TLS alone: server-cert.pem, server-key.pem and ca-cert.pem are in DIR\n"
+	"      --tls-verify-peer        only for clients with a certificate of that authority\n"
+	"      --tls-psk FILE           only for clients with a key in FILE: lines of NAME:KEY, as psktool writes them\n"
+	"      --tls-priority STRING    versions and ciphers, as GnuTLS names them\n"
 	"\n"
 	"How:\n"
 	"      --aio ENGINE             uring, threads, or auto (default; or what CORRAL_AIO says)\n"
@@ -65,7 +70,7 @@ static const char help[] =
 	"  -h, --help                   print this\n"
 	"\n"
 	"When clients can connect, a line is printed for each export of each image, ending with a URI for them.\n"
-	"NBD has no passwords and this server no TLS: whoever reaches ADDRESS has the disk.\n"
+	"Without TLS, whoever reaches ADDRESS has the disk.\n"
 	"\n"
 	"Examples:\n"
 	"  corral serve --nbd unix:/run/vm1.sock vm1.qcow2\n"
@@ -87,6 +92,10 @@ enum {
 	OPT_SLOW_TURN,
 	OPT_SANDBOX,
 	OPT_USER,
+	OPT_TLS_CREDS,
+	OPT_TLS_VERIFY_PEER,
+	OPT_TLS_PSK,
+	OPT_TLS_PRIORITY,
 	OPT_OBJECT,
 	OPT_KEY_SECRET,
 	OPT_OF_IMAGE, /* serve_image_option knows it by its name */
@@ -116,6 +125,10 @@ static const struct option long_options[] = {
 	{"slow-turn", required_argument, NULL, OPT_SLOW_TURN},
 	{"sandbox", required_argument, NULL, OPT_SANDBOX},
 	{"user", required_argument, NULL, OPT_USER},
+	{"tls-creds", required_argument, NULL, OPT_TLS_CREDS},
+	{"tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER},
+	{"tls-psk", required_argument, NULL, OPT_TLS_PSK},
+	{"tls-priority", required_argument, NULL, OPT_TLS_PRIORITY},
 	{"object", required_argument, NULL, OPT_OBJECT},
 	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
 	{"help", no_argument, NULL, 'h'},
@@ -182,6 +195,10 @@ static int parse_one(struct serve *s, int option, const char *name, const char *
 	case OPT_SLOW_TURN: return parse_slow_turn(s, optarg);
 	case OPT_SANDBOX: return cli_sandbox_parse("serve", optarg, &s->sandbox);
 	case OPT_USER: return serve_user_parse(s, optarg);
+	case OPT_TLS_CREDS: s->tls.dir = optarg; return 0;
+	case OPT_TLS_VERIFY_PEER: s->tls.verify_peer = true; return 0;
+	case OPT_TLS_PSK: s->tls.psk_file = optarg; return 0;
+	case OPT_TLS_PRIORITY: s->tls.priority = optarg; return 0;
 	case OPT_OBJECT: return cli_secret_add(&s->secrets, "serve", optarg);
 	case OPT_KEY_SECRET: return cli_secret_key(&s->secrets, "serve", optarg);
 	case ':': return cli_usage("serve", "an argument is missing after '%s'", culprit);
@@ -198,6 +215,8 @@ static int parse_finish(struct serve *s, int argc, char **argv)
 	r = serve_images_finish(s, argv[optind]);
 	if (r == 0)
 		r = serve_exports_finish(s);
+	if (r == 0 && (s->tls.verify_peer ? !s->tls.dir : s->tls.priority && !s->tls.dir && !s->tls.psk_file))
+		r = cli_usage("serve", "--tls-verify-peer needs --tls-creds, and --tls-priority one of the two");
 	if (r == 0 && s->fork_first && s->systemd.n > 0)
 		r = cli_usage("serve", "--fork and sockets from systemd don't go together");
 	return r;
@@ -292,6 +311,8 @@ static int serve_begin(struct serve *s)
 	if (serve_log_open(&s->log, s->log_file, &s->err) < 0)
 		return complain(&s->err);
 	s->log.log.level = s->quiet_level;
+	if ((s->tls.dir || s->tls.psk_file) && nbd_tls_creds_new(&s->tls, &s->tls_creds, &s->err) < 0)
+		return complain(&s->err);
 	if (background_begin(&s->background, s->fork_first, s->pid_file, &s->err) < 0)
 		return complain(&s->err);
 	r = serve_signals_take();
@@ -327,6 +348,7 @@ int cmd_serve(int argc, char **argv)
 
 	if (s) {
 		cli_secrets_fini(&s->secrets);
+		nbd_tls_creds_free(s->tls_creds);
 		systemd_end(&s->systemd);
 		serve_exports_fini(s);
 		serve_images_fini(s);

@@ -54,6 +54,7 @@ struct serve_export {
 	const char *image_names[SERVE_IMAGES];         /* image=NAME */
 	const struct export_disk *disks[SERVE_IMAGES]; /* these, or all */
 	unsigned image_names_n, disks_n;
+	bool plain; /* NBD without TLS, although there is one */
 	union {
 		struct nbd_options nbd;
 		struct vhost_user_options vhost_user;
@@ -68,6 +69,8 @@ struct serve {
 	unsigned images_n, exports_n;
 	struct cli_secrets secrets;
 	struct cli_allow allow;
+	struct nbd_tls_options tls;
+	struct nbd_tls_creds *tls_creds; /* NULL: no TLS */
 	const char *aio, *log_file;
 
 	struct background background;

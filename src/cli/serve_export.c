@@ -18,6 +18,12 @@ static int nbd_option(struct serve_export *e, const char *name, const char *valu
 {
 	char *end;
 
+	if (strcmp(name, "tls") == 0) {
+		e->plain = strcmp(value, "off") == 0;
+		return e->plain || strcmp(value, "on") == 0
+			? 0
+			: cli_usage("serve", "--nbd: tls is on or off, not '%s'", value);
+	}
 	if (strcmp(name, "connections") != 0)
 		return -ENOENT;
 	unsigned long n = strtoul(value, &end, 10);
@@ -48,6 +54,7 @@ static int nbd_start(struct co *co, struct serve *s, struct serve_export *e, str
 	o->disks = e->disks;
 	o->disks_n = e->disks_n;
 	o->log = &s->log.log;
+	o->tls = e->plain ? NULL : s->tls_creds;
 	return r < 0 ? r : nbd_export_start(co, o, &e->export, err);
 }
 

@@ -58,6 +58,18 @@ struct export_ops {
 
 /* ---- NBD (protocol: doc/proto.md of the NetworkBlockDevice project) ---- */
 
+struct nbd_tls_options {
+	const char
+		*dir; /* with server-cert.pem, server-key.pem, ca-cert.pem, and ca-crl.pem if there is one; or NULL */
+	const char *psk_file; /* lines of NAME:KEY, as psktool writes them; or NULL */
+	const char *priority; /* of GnuTLS; NULL: NORMAL, and what shared keys need */
+	bool verify_peer;     /* clients need a certificate of the authority in ca-cert.pem */
+};
+struct nbd_tls_creds;
+/* Reads the files, and so is called before there are coroutines. -ENOTSUP: built without TLS. */
+int nbd_tls_creds_new(const struct nbd_tls_options *o, struct nbd_tls_creds **out, struct err *err) ATTR_MUST_USE;
+void nbd_tls_creds_free(struct nbd_tls_creds *c); /* after the exports have stopped; NULL is fine */
+
 struct nbd_options {
 	const char *address; /* as io_listen takes it */
 	struct io_sock
@@ -65,11 +77,12 @@ struct nbd_options {
 	const struct export_disk *const *disks;
 	unsigned
 		disks_n; /* at least 1; their names differ. A client that asks for "" gets the one of this name, or the only one */
-	struct log *log;       /* may be NULL */
-	unsigned connections;  /* the most at once, further ones are closed; 0: 100 */
-	uint64_t handshake_ns; /* a client that isn't through with the handshake by then is closed; 0: 10 s */
-	uint64_t patience_ns;  /* a client that takes less than 256 KiB of its replies in it is closed; 0: 30 s */
-	uint64_t grace_ns;     /* how long a stop waits for clients to take their replies; 0: 5 s */
+	struct log *log;                 /* may be NULL */
+	const struct nbd_tls_creds *tls; /* nothing is told without TLS; NULL: there is no TLS */
+	unsigned connections;            /* the most at once, further ones are closed; 0: 100 */
+	uint64_t handshake_ns;           /* a client that isn't through with the handshake by then is closed; 0: 10 s */
+	uint64_t patience_ns; /* a client that takes less than 256 KiB of its replies in it is closed; 0: 30 s */
+	uint64_t grace_ns;    /* how long a stop waits for clients to take their replies; 0: 5 s */
 };
 
 /* Listens when it returns. */

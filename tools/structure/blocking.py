@@ -64,6 +64,8 @@ ALLOWED = {
     "crypto_gcrypt.c": ("computes; locks are held for a few instructions", "gcry_* pthread_once"),
     "crypto_random.c": ("waits only where the kernel has just begun and has none yet", "getrandom"),
     "api": ("parses options, in memory", "json_* strtod ldexp"),
+    "export_nbd_tls.c": ("computes on memory; handshakes on helper threads", "gnutls_*"),
+    "export_nbd_tls_creds.c": ("reads its files before there is a coroutine", "gnutls_*"),
     "cli_secret.c": ("reads a passphrase before there is a coroutine", "open read close"),
     "cli_serve_log.c": ("what takes files is done before there is a coroutine; a few lines a second", "fopen tzset"),
     "cli_systemd.c": (

@@ -49,6 +49,7 @@ void nbd_conn_free(struct co *co, struct nbd_conn *c)
 	assert(c->in_flight == 0 && list_empty(&c->replies));
 	list_remove(&c->link);
 	io_sock_close(co, c->channel.sock);
+	nbd_tls_free(c->channel.tls);
 	nbd_stream_fini(&c->stream);
 	nbd_pool_fini(&c->pool);
 	free(c->jobs);
@@ -257,5 +258,9 @@ void nbd_conn_run(struct co *co, struct nbd_conn *c)
 			;
 	}
 	co_group_wait(co, &c->group);
+	if (!c->broken) {
+		nbd_conn_watch(c, co_now(co) + c->channel.patience_ns);
+		nbd_channel_bye(co, &c->channel);
+	}
 	nbd_conn_log(c, LOG_LEVEL_DEBUG, "has gone");
 }

@@ -29,6 +29,7 @@ struct nbd_server {
 	struct io_sock *listener;
 	const struct export_disk **disks;
 	unsigned disks_n;
+	const struct nbd_tls_creds *tls; /* NULL: no TLS */
 	unsigned most_conns;
 	uint64_t handshake_ns, patience_ns, grace_ns;
 	struct nbd_budget budget;

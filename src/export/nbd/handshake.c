@@ -160,11 +160,44 @@ static int opt_list(struct co *co, struct nbd_conn *c, const struct option *o)
 	return option_ack(co, c, o);
 }
 
+/*
+ * What was said before counts no more, for somebody between us may have said it; and what came after the option, before
+ * our answer, is not taken for a part of what is encrypted.
+ */
+static int tls_begin(struct co *co, struct nbd_conn *c)
+{
+	struct nbd_tls *tls;
+	struct err err;
+	char text[160];
+	int r = nbd_stream_empty(&c->stream) ? nbd_tls_new(c->server->tls, &tls) : -EPROTO;
+
+	if (r < 0)
+		return r;
+	r = nbd_tls_handshake(co, tls, c->channel.sock, &err);
+	if (r < 0) {
+		nbd_conn_log(c, LOG_LEVEL_WARNING, "no TLS: %s", err.text);
+		nbd_tls_free(tls);
+		return -ECONNABORTED;
+	}
+	nbd_tls_describe(tls, text, sizeof(text));
+	nbd_conn_log(c, LOG_LEVEL_DEBUG, "%s", text);
+	c->channel.tls = tls;
+	c->terms = (struct nbd_terms){0};
+	c->disk = c->meta_disk = NULL;
+	return NEXT_OPTION;
+}
+
 static int opt_starttls(struct co *co, struct nbd_conn *c, const struct option *o)
 {
 	if (o->len > 0)
 		return option_malformed(co, c, o);
-	return option_refuse(co, c, o, NBD_REP_ERR_UNSUP, "this server has no TLS");
+	if (!c->server->tls)
+		return option_refuse(co, c, o, NBD_REP_ERR_UNSUP, "this server has no TLS");
+	if (c->channel.tls)
+		return option_refuse(co, c, o, NBD_REP_ERR_INVALID, "TLS has begun already");
+	int r = option_ack(co, c, o);
+
+	return r < 0 ? r : tls_begin(co, c);
 }
 
 static int info_string(struct co *co, struct nbd_conn *c, const struct option *o, uint16_t type, const char *text)
@@ -366,8 +399,19 @@ static int option_too_big(struct co *co, struct nbd_conn *c, const struct option
 	return option_refuse(co, c, o, NBD_REP_ERR_TOO_BIG, "the option is too long");
 }
 
+/* "TLS versions": FORCEDTLS. */
+static int option_needs_tls(struct co *co, struct nbd_conn *c, const struct option *o)
+{
+	if (o->type != NBD_OPT_EXPORT_NAME)
+		return option_refuse(co, c, o, NBD_REP_ERR_TLS_REQD, "TLS is needed first");
+	nbd_conn_log(c, LOG_LEVEL_WARNING, "wants an export without TLS");
+	return -ECONNABORTED;
+}
+
 static int option_serve(struct co *co, struct nbd_conn *c, const struct option *o)
 {
+	if (c->server->tls && !c->channel.tls && o->type != NBD_OPT_STARTTLS && o->type != NBD_OPT_ABORT)
+		return option_needs_tls(co, c, o);
 	for (size_t i = 0; i < ARRAY_ENTRIES(options); i++) {
 		if (options[i].type == o->type)
 			return o->data ? options[i].serve(co, c, o) : option_too_big(co, c, o);

@@ -131,7 +131,7 @@ static struct nbd_server *server_of(const struct export *e) { return container_o
 
 static char *server_where(const struct export *e, const struct export_disk *disk)
 {
-	return nbd_uri(io_sock_address(server_of(e)->listener), disk->name);
+	return nbd_uri(io_sock_address(server_of(e)->listener), disk->name, server_of(e)->tls != NULL);
 }
 
 static unsigned server_clients(const struct export *e, const struct export_disk *disk)
@@ -184,6 +184,7 @@ static struct nbd_server *server_new(const struct nbd_options *o)
 	memcpy(s->disks, o->disks, o->disks_n * sizeof(struct export_disk *));
 	s->disks_n = o->disks_n;
 	s->export = (struct export){.ops = &server_ops, .log = o->log};
+	s->tls = o->tls;
 	s->most_conns = o->connections ? o->connections : NBD_CONNECTIONS;
 	s->handshake_ns = o->handshake_ns ? o->handshake_ns : NBD_HANDSHAKE_NS;
 	s->patience_ns = o->patience_ns ? o->patience_ns : NBD_PATIENCE_NS;

@@ -19,6 +19,9 @@ struct nbd_stream {
 int nbd_stream_init(struct nbd_stream *s, struct nbd_channel *channel) ATTR_MUST_USE; /* -ENOMEM */
 void nbd_stream_fini(struct nbd_stream *s);
 
+/* Nothing is received that wasn't consumed. */
+static inline bool nbd_stream_empty(const struct nbd_stream *s) { return s->head == s->tail; }
+
 /* Each consumes len bytes, or fails: -ENODATA at the end of the stream, else what the channel said. */
 /* *out is valid until the next call; len is at most NBD_STREAM_BYTES. */
 int nbd_stream_need(struct co *co, struct nbd_stream *s, size_t len, const void **out) ATTR_MUST_USE;

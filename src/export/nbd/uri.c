@@ -2,7 +2,6 @@
 /* URIs; see uri.h. A path in one is written with its slashes, everything else that isn't plain is escaped. */
 #include "export/nbd/uri.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +27,9 @@ static char *escaped(const char *text)
 	return out;
 }
 
-char *nbd_uri(const char *address, const char *name)
+char *nbd_uri(const char *address, const char *name, bool tls)
 {
+	const char *scheme = tls ? "nbds" : "nbd";
 	bool local = strncmp(address, "unix:", 5) == 0;
 	AUTO_FREE char *path = escaped(local ? address + 5 : "");
 	AUTO_FREE char *export = escaped(name);
@@ -39,8 +39,8 @@ char *nbd_uri(const char *address, const char *name)
 	if (!path || !export)
 		return NULL;
 	if (local)
-		r = asprintf(&uri, "nbd+unix:///%s?socket=%s", export, path);
+		r = asprintf(&uri, "%s+unix:///%s?socket=%s", scheme, export, path);
 	else
-		r = asprintf(&uri, "nbd://%s%s/%s", address[0] == ':' ? "localhost" : "", address, export);
+		r = asprintf(&uri, "%s://%s%s/%s", scheme, address[0] == ':' ? "localhost" : "", address, export);
 	return r < 0 ? NULL : uri;
 }

@@ -3,7 +3,9 @@
 #ifndef CORRAL_EXPORT_NBD_URI_H
 #define CORRAL_EXPORT_NBD_URI_H
 
+#include <stdbool.h>
+
 /* address: as io_sock_address gives it. On the heap; NULL: no memory. */
-char *nbd_uri(const char *address, const char *name);
+char *nbd_uri(const char *address, const char *name, bool tls);
 
 #endif

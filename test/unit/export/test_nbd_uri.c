@@ -11,7 +11,7 @@
 
 static void check(const char *address, const char *name, const char *expected)
 {
-	char *uri = nbd_uri(address, name);
+	char *uri = nbd_uri(address, name, false);
 
 	assert_string_equal(uri, expected);
 	free(uri);
@@ -23,6 +23,10 @@ static void test_uris(void **state)
 	check("unix:/run/a.sock", "", "nbd+unix:///?socket=/run/a.sock");
 	check("unix:a b&c", "x?y#z/1", "nbd+unix:///x%3Fy%23z/1?socket=a%20b%26c");
 	check("127.0.0.1:10809", "disk", "nbd://127.0.0.1:10809/disk");
+	char *tls = nbd_uri("unix:a", "b", true);
+
+	assert_string_equal(tls, "nbds+unix:///b?socket=a");
+	free(tls);
 	check("[::1]:80", "\xc3\xa4", "nbd://[::1]:80/%C3%A4");
 }
 
