@@ -136,6 +136,7 @@ static void draw_wishes(struct sim_nbd *nbd, struct sim_nbd_wishes *w)
 	*w = (struct sim_nbd_wishes){0};
 	w->go = sim_below(r, 2);
 	w->structured = sim_below(r, 3) != 0;
+	w->extended = sim_below(r, 3) == 0;
 	w->allocation = sim_below(r, 4) != 0;
 	w->no_zeroes = sim_below(r, 2);
 	w->look_around = sim_one_in(r, 4);

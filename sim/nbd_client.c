@@ -16,6 +16,7 @@
 #define OPT_GO 7
 #define OPT_STRUCTURED 8
 #define OPT_SET_META 10
+#define OPT_EXTENDED 11
 #define REP_ACK 1
 #define REP_SERVER 2
 #define REP_INFO 3
@@ -194,7 +195,10 @@ static int haggle(struct co *co, struct sim_nbd_conn *c)
 {
 	int rc = c->wishes.look_around ? look_around(co, c) : 0;
 
-	if (rc == 0 && c->wishes.structured) {
+	if (rc == 0 && c->wishes.extended) {
+		rc = option_expect(co, c, OPT_EXTENDED, NULL, 0);
+		c->structured = c->extended = rc == 0;
+	} else if (rc == 0 && c->wishes.structured) {
 		rc = option_expect(co, c, OPT_STRUCTURED, NULL, 0);
 		c->structured = rc == 0;
 	}
@@ -289,6 +293,7 @@ static int reply_simple(struct co *co, struct sim_nbd_conn *c)
 struct chunk {
 	uint16_t flags, type;
 	uint32_t len;
+	uint64_t cookie;
 };
 
 static void range_expect(const struct sim_nbd_request *r, uint64_t offset, uint32_t len)
@@ -332,21 +337,42 @@ static int chunk_hole(struct co *co, struct sim_nbd_conn *c, struct sim_nbd_requ
 	return 0;
 }
 
-static int chunk_status(struct co *co, struct sim_nbd_conn *c, struct sim_nbd_request *r, const struct chunk *k)
+/* The lengths and flags of the extents have 32 bits, or 64 where headers are extended. */
+static int chunk_extents(struct co *co, struct sim_nbd_conn *c, struct sim_nbd_request *r, uint32_t n)
 {
 	struct sim_nbd_extent *out = (struct sim_nbd_extent *)(void *)r->data;
-	uint8_t wire[8];
-	int rc = stream_read(co, c, wire, 4, false);
+	unsigned bytes = c->extended ? 8 : 4;
+	uint8_t wire[16];
+	int rc = 0;
 
-	if (r->type != SIM_NBD_STATUS || (k->len - 4) / 8 > EXTENTS)
-		sim_violation("NBD: a status chunk of %u bytes in reply to a request of type %d", k->len, r->type);
-	for (uint32_t i = 0; rc == 0 && i < (k->len - 4) / 8; i++) {
-		rc = stream_read(co, c, wire, 8, false);
-		out[i].len = (uint32_t)number_get(wire, 4);
-		out[i].flags = (uint32_t)number_get(wire + 4, 4);
+	if (r->type != SIM_NBD_STATUS || n > EXTENTS)
+		sim_violation("NBD: %u extents in reply to a request of type %d", n, r->type);
+	for (uint32_t i = 0; rc == 0 && i < n; i++) {
+		rc = stream_read(co, c, wire, 2 * bytes, false);
+		out[i].len = (uint32_t)number_get(wire, bytes);
+		out[i].flags = (uint32_t)number_get(wire + bytes, bytes);
 		r->got++;
 	}
 	return rc;
+}
+
+static int chunk_status(struct co *co, struct sim_nbd_conn *c, struct sim_nbd_request *r, const struct chunk *k)
+{
+	uint8_t context[4];
+	int rc = stream_read(co, c, context, sizeof(context), false);
+
+	return rc == 0 ? chunk_extents(co, c, r, (k->len - 4) / 8) : rc;
+}
+
+static int chunk_status_extended(
+	struct co *co, struct sim_nbd_conn *c, struct sim_nbd_request *r, const struct chunk *k)
+{
+	uint8_t head[8];
+	int rc = stream_read(co, c, head, sizeof(head), false);
+
+	if (rc == 0 && number_get(head + 4, 4) != (k->len - 8) / 16)
+		sim_violation("NBD: %" PRIu64 " extents in %u bytes", number_get(head + 4, 4), k->len);
+	return rc == 0 ? chunk_extents(co, c, r, (k->len - 8) / 16) : rc;
 }
 
 static int chunk_error(struct co *co, struct sim_nbd_conn *c, struct sim_nbd_request *r, const struct chunk *k)
@@ -372,27 +398,47 @@ static int chunk_content(struct co *co, struct sim_nbd_conn *c, struct sim_nbd_r
 		return chunk_data(co, c, r, k);
 	if (k->type == 2 && k->len == 12)
 		return chunk_hole(co, c, r);
-	if (k->type == 5 && k->len >= 12 && k->len % 8 == 4)
+	if (k->type == 5 && !c->extended && k->len >= 12 && k->len % 8 == 4)
 		return chunk_status(co, c, r, k);
+	if (k->type == 6 && c->extended && k->len >= 24 && k->len % 16 == 8)
+		return chunk_status_extended(co, c, r, k);
 	if (k->type == 0x8001 && k->len >= 6)
 		return chunk_error(co, c, r, k);
 	sim_violation("NBD: a chunk of type %#x with %u bytes, flags %#x", k->type, k->len, k->flags);
 }
 
-static int reply_chunk(struct co *co, struct sim_nbd_conn *c)
+static int chunk_head(struct co *co, struct sim_nbd_conn *c, struct chunk *k)
 {
-	uint8_t rest[16];
-	struct sim_nbd_request *r;
-	struct chunk k;
-	int rc = stream_read(co, c, rest, sizeof(rest), false);
+	uint8_t rest[28];
+	const uint8_t *len = rest + (c->extended ? 20 : 12);
+	unsigned bytes = c->extended ? 8 : 4;
+	int rc = stream_read(co, c, rest, c->extended ? 28 : 16, false);
 
 	if (rc < 0)
 		return rc;
+	if (number_get(len, bytes) > UINT32_MAX)
+		sim_violation("NBD: a chunk of %#" PRIx64 " bytes", number_get(len, bytes));
+	*k = (struct chunk){.flags = (uint16_t)number_get(rest, 2),
+		.type = (uint16_t)number_get(rest + 2, 2),
+		.cookie = number_get(rest + 4, 8),
+		.len = (uint32_t)number_get(len, bytes)};
+	if (c->extended && number_get(rest + 12, 8) != request_find(c, k->cookie)->offset)
+		sim_violation("NBD: a chunk of another offset, %#" PRIx64, number_get(rest + 12, 8));
+	return 0;
+}
+
+static int reply_chunk(struct co *co, struct sim_nbd_conn *c)
+{
+	struct sim_nbd_request *r;
+	struct chunk k;
+	int rc;
+
 	if (!c->structured)
 		sim_violation("NBD: a structured reply that was not agreed on");
-	k = (struct chunk){
-		(uint16_t)number_get(rest, 2), (uint16_t)number_get(rest + 2, 2), (uint32_t)number_get(rest + 12, 4)};
-	r = request_find(c, number_get(rest + 4, 8));
+	rc = chunk_head(co, c, &k);
+	if (rc < 0)
+		return rc;
+	r = request_find(c, k.cookie);
 	rc = chunk_content(co, c, r, &k);
 	if (rc < 0 || !(k.flags & 1))
 		return rc;
@@ -410,11 +456,11 @@ static int reply(struct co *co, struct sim_nbd_conn *c)
 
 	if (rc != 0)
 		return rc;
-	switch (number_get(magic, 4)) {
-	case 0x67446698: return reply_simple(co, c);
-	case 0x668e33ef: return reply_chunk(co, c);
-	default: sim_violation("NBD: a reply begins with %#" PRIx64, number_get(magic, 4));
-	}
+	if (number_get(magic, 4) == (c->extended ? 0x6e8a278c : 0x668e33ef))
+		return reply_chunk(co, c);
+	if (number_get(magic, 4) == 0x67446698 && !c->extended)
+		return reply_simple(co, c);
+	sim_violation("NBD: a reply begins with %#" PRIx64, number_get(magic, 4));
 }
 
 static void receive(struct co *co, void *arg)
@@ -440,15 +486,19 @@ static void receive(struct co *co, void *arg)
 
 /* ---- requests ---- */
 
+enum { PAYLOAD_LEN = 1 << 5 };
+
 static int request_send(struct co *co, struct sim_nbd_conn *c, const struct sim_nbd_request *r)
 {
-	uint8_t wire[28];
-	uint8_t *p = number_put(wire, 0x25609513, 4);
+	uint8_t wire[32];
+	uint8_t *p = number_put(wire, c->extended ? 0x21e41c71 : 0x25609513, 4);
+	unsigned payload = c->extended && r->type == SIM_NBD_WRITE ? PAYLOAD_LEN : 0;
 	int rc;
 
-	p = number_put(number_put(p, r->flags, 2), r->type, 2);
-	number_put(number_put(number_put(p, r->cookie, 8), r->offset, 8), r->len, 4);
-	rc = stream_write(co, c, wire, sizeof(wire));
+	p = number_put(number_put(p, r->flags | payload, 2), r->type, 2);
+	p = number_put(number_put(p, r->cookie, 8), r->offset, 8);
+	p = number_put(p, r->len, c->extended ? 8 : 4);
+	rc = stream_write(co, c, wire, (uint32_t)(p - wire));
 	return rc == 0 && r->type == SIM_NBD_WRITE ? stream_write(co, c, r->data, r->len) : rc;
 }
 

@@ -50,11 +50,11 @@ struct sim_nbd_request {
 	struct list link;
 };
 
-struct sim_nbd_wishes { /* what a client is like */
-	bool go;        /* else NBD_OPT_EXPORT_NAME */
-	bool structured, allocation;
-	bool no_zeroes, look_around; /* look_around: asks more than it needs to know */
-	uint32_t stall_after;        /* bytes; then it doesn't read for a while; 0: never */
+struct sim_nbd_wishes {                        /* what a client is like */
+	bool go;                               /* else NBD_OPT_EXPORT_NAME */
+	bool structured, extended, allocation; /* extended: instead of structured */
+	bool no_zeroes, look_around;           /* look_around: asks more than it needs to know */
+	uint32_t stall_after;                  /* bytes; then it doesn't read for a while; 0: never */
 	uint64_t stall_ns;
 };
 
@@ -70,7 +70,7 @@ struct sim_nbd_conn {
 	struct sim_nbd_wishes wishes;
 	uint64_t size; /* what the server said */
 	uint16_t flags;
-	bool structured, allocation;
+	bool structured, extended, allocation;
 	struct co_mutex sending;
 	struct list pending;
 	struct co_queue progress;
