@@ -37,6 +37,7 @@ static const char help[] =
 	"      --data-file FILE         the image's external data file (default: the one that the image names)\n"
 	"      --allow DIR              backing and data files may also lie in DIR; may be given more than once\n"
 	"      --allow none             open no backing and no data file that a header names, not even one beside the image\n" CLI_KEY_SECRET_HELP
+	"      --limit LIMIT=N[,...]    so much a second: iops, bps, and -read, -write, -total, -max, -max-length of them\n"
 	"  -x, --export-name NAME       the name of FILE (default: the empty name)\n"
 	"  -D, --description TEXT       a description that clients can show\n"
 	"\n"
@@ -82,6 +83,7 @@ static const char help[] =
 
 enum {
 	OPT_IMAGE = 256,
+	OPT_LIMIT,
 	OPT_AIO,
 	OPT_ALLOW,
 	OPT_FORK,
@@ -115,6 +117,7 @@ static const struct option long_options[] = {
 	{"discard", required_argument, NULL, OPT_OF_IMAGE},
 	{"data-file", required_argument, NULL, OPT_OF_IMAGE},
 	{"bitmap", required_argument, NULL, 'B'},
+	{"limit", required_argument, NULL, OPT_LIMIT},
 	{"aio", required_argument, NULL, OPT_AIO},
 	{"allow", required_argument, NULL, OPT_ALLOW},
 	{"fork", no_argument, NULL, OPT_FORK},
@@ -185,6 +188,7 @@ static int parse_one(struct serve *s, int option, const char *name, const char *
 	case 'x': s->defaults.disk.name = optarg; return 0;
 	case 'D': s->defaults.disk.description = optarg; return 0;
 	case 'B': return serve_image_option(s, &s->defaults, "bitmap", optarg);
+	case OPT_LIMIT: return serve_image_limit(&s->defaults, optarg);
 	case OPT_AIO: s->aio = optarg; return 0;
 	case OPT_ALLOW: return cli_allow_add(&s->allow, "serve", optarg);
 	case OPT_FORK: s->fork_first = true; return 0;

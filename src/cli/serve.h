@@ -16,6 +16,7 @@
 #include "cli/systemd.h"
 #include "co/sync.h"
 #include "export/export.h"
+#include "filter/throttle.h"
 
 #define SERVE_IMAGES 64
 #define SERVE_EXPORTS 64
@@ -30,6 +31,8 @@ struct serve_image {
 	char *spec; /* of --image, which the strings below lie in; NULL: they are of the command line */
 	struct image_open open;
 	struct crypto_secret key; /* of key-secret= */
+	struct throttle_limits limits;
+	bool limited;
 	struct serve_bitmap bitmaps[EXPORT_CONTEXTS];
 	const struct export_context *contexts[EXPORT_CONTEXTS];
 	unsigned bitmaps_n;
@@ -97,6 +100,7 @@ struct serve {
 int serve_image_add(struct serve *s, const char *spec) ATTR_MUST_USE;
 /* Options that may also stand outside of --image; -EINVAL, told. -ENOENT: there is none of that name. */
 int serve_image_option(struct serve *s, struct serve_image *image, const char *name, const char *value) ATTR_MUST_USE;
+int serve_image_limit(struct serve_image *image, const char *limits) ATTR_MUST_USE; /* --limit */
 /* file: the plain argument, or NULL. */
 int serve_images_finish(struct serve *s, const char *file) ATTR_MUST_USE;
 int serve_images_open(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;

@@ -52,6 +52,36 @@ static int option_bitmap(struct serve_image *i, const char *name)
 	return 0;
 }
 
+/* -ENOENT: it is no limit. */
+static int option_limit(struct serve_image *i, const char *name, const char *value)
+{
+	bool both = strcmp(name, "iops") == 0 || strcmp(name, "bps") == 0;
+	char total[16];
+	uint64_t n;
+
+	snprintf(total, sizeof(total), "%s-total", name);
+	if (cli_size_parse(value, &n) < 0)
+		n = 0;
+	int r = throttle_set(&i->limits, both ? total : name, n);
+
+	if (r == 0 && n == 0)
+		return cli_usage("serve", "%s takes a number above 0, not '%s'", name, value);
+	i->limited |= r == 0;
+	return r;
+}
+
+static int option_of_limit(void *arg, const char *name, const char *value)
+{
+	int r = option_limit(arg, name, value);
+
+	return r == -ENOENT ? cli_usage("serve", "--limit: there is no limit '%s'", name) : r;
+}
+
+int serve_image_limit(struct serve_image *i, const char *limits)
+{
+	return cli_options_parse(limits, option_of_limit, i);
+}
+
 int serve_image_option(struct serve *s, struct serve_image *i, const char *name, const char *value)
 {
 	if (strcmp(name, "cache") == 0)
@@ -73,8 +103,9 @@ int serve_image_option(struct serve *s, struct serve_image *i, const char *name,
 	else if (strcmp(name, "snapshot") == 0) {
 		i->open.qcow2.snapshot = value;
 		i->disk.read_only = true;
-	} else
-		return -ENOENT;
+	} else {
+		return option_limit(i, name, value);
+	}
 	return 0;
 }
 
@@ -215,12 +246,29 @@ static int bitmaps_open(struct co *co, struct serve_image *i, struct err *err)
 
 /* ---- life ---- */
 
+/* The image goes below its limits; it stays with the caller where they can't be had. */
+static int limits_open(struct co *co, struct serve_image *i, struct err *err)
+{
+	struct throttle_group *group;
+	int r = throttle_check(&i->limits, err);
+
+	if (r < 0)
+		return err_prefix(err, "%s", i->open.path);
+	group = throttle_group_new(co_sched_of(co), &i->limits);
+	i->disk.image = i->disk.node;
+	r = group ? throttle_open(co, i->disk.node, group, &i->disk.node) : -ENOMEM;
+	throttle_group_unref(group);
+	return r < 0 ? err_set(err, r, "%s: no limits: %s", i->open.path, strerror(-r)) : 0;
+}
+
 static int open_one(struct co *co, struct serve *s, struct serve_image *i, struct err *err)
 {
 	int r = image_open(co, &i->open, &i->disk.node, err);
 
 	if (r == 0)
 		r = bitmaps_open(co, i, err);
+	if (r == 0 && i->limited)
+		r = limits_open(co, i, err);
 	if (r == 0)
 		log_line(&s->log.log, LOG_LEVEL_DEBUG, "%s: open, %s, %llu bytes", i->open.path,
 			export_disk_writable(&i->disk) ? "read-write" : "read-only",

@@ -27,6 +27,8 @@ struct export_disk {
 	const char *name;        /* "" is the default one */
 	const char *description; /* NULL: none */
 	struct node *node;
+	struct node
+		*image; /* below the filters that it goes through: who knows what lies where; NULL: the node itself */
 	bool read_only;
 	bool writethrough; /* every write is FUA */
 	bool no_discard;   /* a discard does nothing, written zeros keep their space */
@@ -35,6 +37,7 @@ struct export_disk {
 };
 #define EXPORT_CONTEXTS 32
 
+static inline struct node *export_disk_image(const struct export_disk *d) { return d->image ? d->image : d->node; }
 /* Whether it may be changed through an export. */
 static inline bool export_disk_writable(const struct export_disk *d) { return !d->read_only && !d->node->read_only; }
 

@@ -51,7 +51,7 @@ static int status_at(struct co *co, const struct export_disk *disk, unsigned num
 
 		return own->status(co, own, off, len, flags, run);
 	}
-	int r = node_status(co, disk->node, off, len, true, &st);
+	int r = node_status(co, export_disk_image(disk), off, len, true, &st);
 
 	if (r < 0)
 		return r;

@@ -223,7 +223,7 @@ static int info_export(struct co *co, struct nbd_conn *c, const struct option *o
 /* Any alignment is served, for the node pads; but whole clusters are what it likes. */
 static int info_block_size(struct co *co, struct nbd_conn *c, const struct option *o)
 {
-	const struct node *n = c->disk->node;
+	const struct node *n = export_disk_image(c->disk);
 	uint32_t unit = MAX(n->cluster, n->align);
 	struct nbd_info_block_size_wire wire = {
 		.type = be16_of(NBD_INFO_BLOCK_SIZE),

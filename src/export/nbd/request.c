@@ -26,7 +26,7 @@ static bool job_durable(const struct nbd_job *job)
 static uint32_t hole_len(struct co *co, const struct nbd_job *job)
 {
 	const struct nbd_request *req = &job->req;
-	struct node *n = job_node(job);
+	struct node *n = export_disk_image(job->conn->disk);
 	struct node_status st;
 
 	if (!job->conn->terms.structured || (req->flags & NBD_CMD_FLAG_DF) || req->len < NBD_HOLE_PROBE ||
