@@ -30,6 +30,7 @@ struct options {
 
 static struct sim_tally tally;
 static const struct sim_config *running;
+static double begun;
 
 static double now(void)
 {
@@ -110,10 +111,21 @@ static void options_parse(struct options *o, int argc, char **argv)
 	}
 }
 
-static void say_config(void)
+static void say_sums(unsigned violations)
+{
+	double took = now() - begun;
+
+	printf("runs %" PRIu64 ", operations %" PRIu64 ", lives %" PRIu64 ", crash images %" PRIu64 ", violations %u, "
+	       "%.1f s, %.0f images/s, most leaks %" PRIu64 "\n",
+		tally.seeds, tally.operations, tally.lives, tally.images, violations, took, (double)tally.images / took,
+		tally.most_leaks);
+}
+
+static void say_last(void)
 {
 	if (running)
 		sim_config_tell(running);
+	say_sums(1);
 }
 
 static void say_replay(const struct options *o, uint64_t seed)
@@ -192,10 +204,7 @@ static void run_seed(const struct options *o, uint64_t seed)
 	sim_config_free(&c);
 }
 
-static bool time_is_up(const struct options *o, double begin)
-{
-	return o->seconds != 0 && now() - begin >= (double)o->seconds;
-}
+static bool time_is_up(const struct options *o) { return o->seconds != 0 && now() - begun >= (double)o->seconds; }
 
 static void say_replay_case(const struct options *o, const struct sim_exhaust *x)
 {
@@ -223,21 +232,21 @@ static bool run_case(const struct options *o, const struct sim_exhaust *x, struc
 	return x->tier == SIM_TIER_IO ? tally.failures > failures : tally.allocations >= x->nth;
 }
 
-static void run_exhaustive(struct options *o, double begin)
+static void run_exhaustive(struct options *o)
 {
 	struct sim_exhaust x = o->exhaust;
 	struct sim_config c;
 
 	if (x.nth == 0)
 		x.nth = 1;
-	while (!time_is_up(o, begin) && sim_exhaust_config(&x, &c)) {
+	while (!time_is_up(o) && sim_exhaust_config(&x, &c)) {
 		bool hit = run_case(o, &x, &c);
 
 		if (o->one_case)
 			return;
 		sim_exhaust_next(&x, hit);
 	}
-	if (time_is_up(o, begin))
+	if (time_is_up(o))
 		printf("not finished: stopped at case %" PRIu64 "\n", x.number);
 }
 
@@ -253,26 +262,22 @@ static int leaks_status(void)
 int main(int argc, char **argv)
 {
 	struct options o = {.seeds = UINT64_MAX, .program = argv[0]};
-	double begin = now(), took;
 
+	begun = now();
 	tally.samples.one_in = SAMPLE_IN;
 	options_parse(&o, argc, argv);
 	if (o.seeds == UINT64_MAX && o.seconds == 0 && o.exhaust.tier == SIM_TIER_NONE)
 		o.seconds = 5;
 	sim_tracing = o.trace;
 	sim_report_signals();
-	sim_report_last_words(say_config);
+	sim_report_last_words(say_last);
 	if (o.shrink)
 		return run_shrink(&o);
 	if (o.exhaust.tier != SIM_TIER_NONE)
-		run_exhaustive(&o, begin);
-	for (uint64_t i = 0; o.exhaust.tier == SIM_TIER_NONE && i < o.seeds && !time_is_up(&o, begin); i++)
+		run_exhaustive(&o);
+	for (uint64_t i = 0; o.exhaust.tier == SIM_TIER_NONE && i < o.seeds && !time_is_up(&o); i++)
 		run_seed(&o, o.start + i);
-	took = now() - begin;
-	printf("runs %" PRIu64 ", operations %" PRIu64 ", lives %" PRIu64 ", crash images %" PRIu64 ", violations 0, "
-	       "%.1f s, %.0f images/s, most leaks %" PRIu64 "\n",
-		tally.seeds, tally.operations, tally.lives, tally.images, took, (double)tally.images / took,
-		tally.most_leaks);
+	say_sums(0);
 	if (tally.connections)
 		printf("NBD connections %" PRIu64 ", requests answered %" PRIu64 ", lost %" PRIu64 "\n",
 			tally.connections, tally.answered, tally.lost);
