@@ -24,6 +24,7 @@ struct image {
 	struct sim_rng *r;
 	uint64_t cluster, l1, reftable, per_block;
 	uint32_t version, order, l1_entries, entry_bytes;
+	uint64_t tangled, tangled_on; /* which guest cluster now lies on what; 0: none does */
 };
 
 static uint32_t get32(const uint8_t *p)
@@ -108,8 +109,13 @@ static void structures_bend(struct image *im)
 
 /* ---- tables ---- */
 
-/* Any entry of the active L2 tables that isn't empty; NULL: none was met. */
-static uint8_t *entry_any(struct image *im, uint64_t *guest_cluster)
+struct place {          /* of an L2 entry */
+	uint8_t *entry; /* NULL: none was met */
+	uint64_t table, guest_cluster;
+};
+
+/* Any entry of the active L2 tables that names a cluster, or compressed data. */
+static struct place entry_any(struct image *im, bool compressed)
 {
 	uint64_t per_table = im->cluster / im->entry_bytes;
 
@@ -118,19 +124,17 @@ static uint8_t *entry_any(struct image *im, uint64_t *guest_cluster)
 		uint64_t table = get64(im->made->bytes + im->l1 + i * 8) & OFFSET;
 		uint8_t *entry = im->made->bytes + table + j * im->entry_bytes;
 
-		*guest_cluster = i * per_table + j;
-		if (table != 0 && (get64(entry) & OFFSET) && !(get64(entry) & COMPRESSED))
-			return entry;
+		if (table != 0 && (get64(entry) & OFFSET) && !(get64(entry) & COMPRESSED) == !compressed)
+			return (struct place){entry, table, i * per_table + j};
 	}
-	return NULL;
+	return (struct place){0};
 }
 
 static void flags_bend(struct image *im)
 {
 	for (uint32_t n = 1 + sim_below(im->r, 6); n > 0; n--) {
-		uint64_t guest;
 		uint8_t *l1 = im->made->bytes + im->l1 + sim_below(im->r, im->l1_entries) * 8;
-		uint8_t *l2 = entry_any(im, &guest);
+		uint8_t *l2 = entry_any(im, false).entry;
 
 		if (sim_below(im->r, 3) == 0 && (get64(l1) & OFFSET))
 			put64(l1, get64(l1) ^ COPIED);
@@ -139,18 +143,52 @@ static void flags_bend(struct image *im)
 	}
 }
 
-/* Guest data that isn't shared with a snapshot now lies on the L1 table. */
+/* Guest data that isn't shared with a snapshot now lies on a table. */
 static void data_tangle(struct image *im, const struct sim_geometry *g)
 {
-	uint64_t guest, sectors = im->cluster / SIM_SECTOR, all = g->guest_bytes / SIM_SECTOR;
-	uint8_t *entry = entry_any(im, &guest);
+	struct place p = entry_any(im, false);
+	const uint64_t on[] = {im->l1, p.table, im->reftable, get64(im->made->bytes + im->reftable)};
 
-	if (!entry || g->snapshots > 0 || (get64(entry) & ZERO) || g->encrypted || im->entry_bytes > 8 ||
+	if (!p.entry || g->snapshots > 0 || (get64(p.entry) & ZERO) || g->encrypted || im->entry_bytes > 8 ||
 		g->data != SIM_DATA_INSIDE)
 		return;
-	put64(entry, im->l1 | COPIED);
-	for (uint64_t s = guest * sectors, i = 0; i < sectors && s < all; s++, i++)
-		im->made->tags[s] = sim_stamp_get(im->made->bytes + im->l1 + i * SIM_SECTOR);
+	im->tangled = p.guest_cluster;
+	im->tangled_on = on[sim_below(im->r, 4)];
+	put64(p.entry, im->tangled_on | COPIED);
+}
+
+/* What is found there, when all else has been done. */
+static void tangle_tags(const struct image *im, const struct sim_geometry *g)
+{
+	uint64_t sectors = im->cluster / SIM_SECTOR, all = g->guest_bytes / SIM_SECTOR;
+
+	for (uint64_t s = im->tangled * sectors, i = 0; im->tangled_on && i < sectors && s < all; s++, i++)
+		im->made->tags[s] = sim_stamp_get(im->made->bytes + im->tangled_on + i * SIM_SECTOR);
+}
+
+/* A compressed cluster is COPIED; a zero cluster's space doesn't begin where a cluster does. */
+static void entries_bend(struct image *im, const struct sim_geometry *g)
+{
+	struct place c = entry_any(im, true), p = entry_any(im, false);
+
+	if (c.entry && !g->data)
+		put64(c.entry, get64(c.entry) | COPIED);
+	if (p.entry && (get64(p.entry) & ZERO) && im->entry_bytes == 8 && g->data == SIM_DATA_INSIDE &&
+		im->cluster > SIM_SECTOR && g->snapshots == 0)
+		put64(p.entry, get64(p.entry) + SIM_SECTOR);
+}
+
+/* The last record of the snapshot table loses its extra data: the names move up. */
+static void snapshots_bend(struct image *im, const struct sim_geometry *g)
+{
+	uint8_t *record;
+
+	if (g->snapshots == 0 || im->version < 3) /* version 2 does without */
+		return;
+	record = im->made->bytes + get64(im->made->bytes + 64) + (g->snapshots - 1) * UINT64_C(64);
+	memset(record + 36, 0, 4);
+	memmove(record + 40, record + 56, 2);
+	memset(record + 42, 0, 22);
 }
 
 void sim_damage(struct sim_made *made, const struct sim_geometry *g, uint32_t kinds, struct sim_rng *r)
@@ -159,6 +197,10 @@ void sim_damage(struct sim_made *made, const struct sim_geometry *g, uint32_t ki
 
 	if (kinds & SIM_DAMAGE_TANGLE)
 		data_tangle(&im, g);
+	if (kinds & SIM_DAMAGE_ENTRIES)
+		entries_bend(&im, g);
+	if (kinds & SIM_DAMAGE_SNAPSHOTS)
+		snapshots_bend(&im, g);
 	if (kinds & SIM_DAMAGE_FLAGS)
 		flags_bend(&im);
 	if (kinds & SIM_DAMAGE_LOW)
@@ -169,4 +211,5 @@ void sim_damage(struct sim_made *made, const struct sim_geometry *g, uint32_t ki
 		structures_bend(&im);
 	if (im.version >= 3 && (kinds & SIM_DAMAGE_BITS))
 		put64(made->bytes + 72, get64(made->bytes + 72) | (1 + sim_below(r, 3)));
+	tangle_tags(&im, g);
 }

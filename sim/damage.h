@@ -12,7 +12,10 @@ enum {
 	SIM_DAMAGE_STRUCTURES = 1 << 3, /* of the refcounts */
 	SIM_DAMAGE_TANGLE = 1 << 4,     /* guest data and metadata in one cluster */
 	SIM_DAMAGE_BITS = 1 << 5,       /* the dirty or the corrupt bit */
-	SIM_DAMAGE_ALL = (1 << 6) - 1,
+	SIM_DAMAGE_ENTRIES =
+		1 << 6, /* COPIED compressed clusters, space without data that can't be where it is said to be */
+	SIM_DAMAGE_SNAPSHOTS = 1 << 7, /* an incomplete record */
+	SIM_DAMAGE_ALL = (1 << 8) - 1,
 };
 
 void sim_damage(struct sim_made *made, const struct sim_geometry *g, uint32_t kinds, struct sim_rng *r);

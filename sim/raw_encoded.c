@@ -58,7 +58,7 @@ bool sim_raw_encoded_claim(struct sim_raw *r, uint64_t entry, uint8_t tree)
 	uint64_t first = align_down(s.host, cluster);
 	uint64_t end = align_down(s.host, SIM_SECTOR) + (uint64_t)s.sectors * SIM_SECTOR;
 
-	if (entry & FLAG_COPIED)
+	if ((entry & FLAG_COPIED) && !r->damaged)
 		return sim_raw_problem(r, "M4: compressed data at %#" PRIx64 " is COPIED", s.host);
 	if (s.host < cluster || s.host >> 56)
 		return sim_raw_problem(r, "M3: compressed data at %#" PRIx64, s.host);

@@ -116,7 +116,7 @@ static bool entry_walk(struct walk *w, uint64_t first, uint64_t entry, uint64_t 
 		return fill_encoded(w, first, entry);
 	if ((entry & L2_RESERVED) || ((entry & FLAG_ZERO) && r->header.version < 3))
 		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
-	if (!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) ||
+	if ((!is_aligned(host, UINT64_C(1) << r->header.cluster_bits) && !(r->damaged && (entry & FLAG_ZERO))) ||
 		(host == 0 && (entry & FLAG_COPIED) && !r->data))
 		return sim_raw_problem(r, "M3: L2 entry %#" PRIx64 " for guest sector %" PRIu64, entry, first);
 	if (has_host && r->data && (host != first * SIM_SECTOR || !((entry & FLAG_COPIED) || r->damaged)))

@@ -121,7 +121,7 @@ int qcow2_repair_copied(struct co *co, struct qcow2_repairer *r)
 	int ret = qcow2_check_tables(co, c, c->header.l1, c->header.l1_entries, table_flags_fix);
 
 	/* When the references were counted all tables could be read. A flag that stays would lie when refcounts rise. */
-	if (ret == 0 && c->incomplete)
+	if (ret == 0 && c->incomplete && !MUTANT(136))
 		ret = -EIO;
 	return ret == 0 ? qcow2_repair_flush(co, r) : ret;
 }

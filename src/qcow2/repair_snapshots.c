@@ -21,7 +21,7 @@ static int table_write(struct co *co, struct qcow2_repairer *r, const struct qco
 
 	if (ret == 0)
 		ret = qcow2_repair_write(co, r, host, t->bytes, t->len);
-	if (ret == 0)
+	if (ret == 0 && !MUTANT(135))
 		ret = qcow2_repair_flush(co, r);
 	if (ret < 0)
 		return ret;

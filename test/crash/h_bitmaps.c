@@ -71,6 +71,17 @@ static const struct sim_op go_back[] = {
 	{.kind = SIM_REOPEN},
 };
 
+/* An image that has none yet, on a host that fails: one that couldn't be stored isn't there, and doesn't come back. */
+static const struct sim_op first_ones[] = {
+	{.kind = SIM_BITMAP_ADD, .first = 0, .sectors = 1},
+	{.kind = SIM_WRITE, .first = 5, .sectors = 9},
+	{.kind = SIM_BITMAP_ADD, .first = 1, .sectors = 1},
+	{.kind = SIM_REOPEN},
+	{.kind = SIM_BITMAP_REMOVE, .first = 0},
+	{.kind = SIM_BITMAP_REMOVE, .first = 1},
+	{.kind = SIM_REOPEN},
+};
+
 static const struct crash_case cases[] = {
 	{.name = "h30-bitmaps-miss-no-write",
 		CRASH_OPS(changes),
@@ -90,6 +101,13 @@ static const struct crash_case cases[] = {
 		.config = {.bitmaps = true,
 			.image = {.guest_bytes = 33 * SIM_SECTOR, .fill = SIM_FILL_MIXED, .bitmaps = 3},
 			.guest_most = 60 * SIM_SECTOR}},
+	{.name = "h30-first-bitmaps-that-fail",
+		CRASH_OPS(first_ones),
+		.mutants = {137},
+		.config = {.bitmaps = true,
+			.image = {.fill = SIM_FILL_MIXED, .gaps_in = 2},
+			.faulty = true,
+			.faults = {.write_in = 12}}},
 	{.name = "h29-edits-are-whole",
 		CRASH_OPS(edits),
 		.rounds = 2,
