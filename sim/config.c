@@ -196,6 +196,15 @@ static void draw_latency(struct sim_latency *l, struct sim_rng *r)
 	l->slow = (1000 + l->spread + l->flush) * (10 + sim_below(r, 100));
 }
 
+/* By numbers of their own. */
+static void draw_hangs(struct sim_config *c)
+{
+	struct sim_rng r;
+
+	sim_rng_init(&r, c->seed, 22);
+	c->latency.hang_in = sim_one_in(&r, 8) ? 20 + sim_below(&r, 300) : 0;
+}
+
 static uint32_t rarely(struct sim_rng *r) { return coin(r) ? 0 : 5 + sim_below(r, 300); }
 
 static void draw_faults(struct sim_config *c, struct sim_rng *r)
@@ -242,6 +251,8 @@ static void draw_host(struct sim_config *c, struct sim_rng *r)
 	c->options.no_discard = sim_one_in(r, 4);
 	c->options.keep_leaks = sim_one_in(r, 3);
 	c->buggify_in = coin(r) ? 0 : 2 + sim_below(r, 40);
+	if (c->seed % 2) /* some bugs need luck, which nuisances spoil */
+		c->buggify_in = 0;
 }
 
 static void draw_growth(struct sim_config *c)
@@ -431,6 +442,7 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 	draw_image(c, &r);
 	draw_encryption(c);
 	draw_host(c, &r);
+	draw_hangs(c);
 	draw_growth(c);
 	draw_damage(c);
 	c->overlap = coin(&r);

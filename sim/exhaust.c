@@ -40,6 +40,10 @@ static const struct sim_op alphabet[] = {
 	{.kind = SIM_DISCARD, .first = 0, .sectors = 4},
 	{.kind = SIM_READ, .first = 0, .sectors = 4},
 	{.kind = SIM_FLUSH},
+	{.kind = SIM_RESIZE, .sectors = 270},
+	{.kind = SIM_SNAPSHOT_CREATE},
+	{.kind = SIM_SNAPSHOT_DELETE},
+	{.kind = SIM_REOPEN},
 };
 #define LETTERS (sizeof(alphabet) / sizeof(alphabet[0]))
 #define SEQUENCES (LETTERS + LETTERS * LETTERS + LETTERS * LETTERS * LETTERS)
@@ -105,6 +109,8 @@ static void image_choose(struct sim_config *c, unsigned image)
 	}
 }
 
+static bool is_snapshot_op(enum sim_op_kind kind) { return kind == SIM_SNAPSHOT_CREATE || kind == SIM_SNAPSHOT_DELETE; }
+
 static void sequence_write(struct sim_config *c, uint64_t sequence, bool together)
 {
 	uint32_t n = 1;
@@ -117,6 +123,8 @@ static void sequence_write(struct sim_config *c, uint64_t sequence, bool togethe
 	c->ops_count = n;
 	for (uint32_t i = 0; i < n; i++, sequence /= LETTERS) {
 		c->ops[i] = alphabet[sequence % LETTERS];
+		if (c->image.data && is_snapshot_op(c->ops[i].kind)) /* there are none with a data file */
+			c->ops[i] = (struct sim_op){.kind = SIM_FLUSH};
 		c->ops[i].idle = !together;
 	}
 }
@@ -131,7 +139,7 @@ static bool operations_config(uint64_t number, struct sim_config *c)
 	*c = (struct sim_config){
 		.seed = number,
 		.schedule = number,
-		.guest_most = 264 * 512,
+		.guest_most = 270 * 512,
 		.file_bytes = UINT64_C(1) << 20,
 		.unit_bytes = 512,
 		.options = {.write = true, .commit_interval_ns = 1000000},

@@ -168,6 +168,7 @@ static void no_harm(struct sim_config *c)
 static void no_buggify(struct sim_config *c) { c->buggify_in = 0; }
 static void no_tail(struct sim_config *c) { c->latency.tail_in = 0; }
 static void no_slow(struct sim_config *c) { c->latency.slow_in = 0; }
+static void no_hangs(struct sim_config *c) { c->latency.hang_in = 0; }
 static void no_gaps(struct sim_config *c) { c->image.gaps_in = 0; }
 static void no_pressure(struct sim_config *c) { c->image.used_until = 0; }
 static void no_snapshots(struct sim_config *c) { c->image.snapshots = 0; }
@@ -220,10 +221,10 @@ static void no_delays(struct sim_config *c)
 		c->ops[i].delay_us = 0;
 }
 
-static simplify *const simplifications[] = {no_faults, no_harm, no_buggify, no_tail, no_slow, no_gaps, no_pressure,
-	no_snapshots, no_bitmaps, no_names, no_encryption, no_lazy, no_damage, no_recovery_cuts, no_compressed,
-	zlib_only, no_data_file, no_data_device, no_device, small_units, wide_refcounts, version_3, empty, in_order,
-	one_by_one, raw_below, nothing_below, plain_cache, no_nbd, no_delays};
+static simplify *const simplifications[] = {no_faults, no_harm, no_buggify, no_tail, no_slow, no_hangs, no_gaps,
+	no_pressure, no_snapshots, no_bitmaps, no_names, no_encryption, no_lazy, no_damage, no_recovery_cuts,
+	no_compressed, zlib_only, no_data_file, no_data_device, no_device, small_units, wide_refcounts, version_3,
+	empty, in_order, one_by_one, raw_below, nothing_below, plain_cache, no_nbd, no_delays};
 
 static bool shrink_rest(struct sim_config *c)
 {
@@ -370,6 +371,7 @@ static void host_print(const struct sim_config *c)
 	FIELD(c, latency.tail);
 	FIELD(c, latency.slow_in);
 	FIELD(c, latency.slow);
+	FIELD(c, latency.hang_in);
 	FIELD(c, fifo);
 	FIELD(c, overlap);
 	FIELD(c, nbd);

@@ -40,6 +40,8 @@ static uint64_t latency_of(struct sim_world *w, const struct io_op *op)
 		ns += sim_between(&w->schedule, 0, l->slow);
 	if (sim_one_in(&w->schedule, l->tail_in))
 		ns += sim_between(&w->schedule, 0, l->tail);
+	if (sim_one_in(&w->schedule, l->hang_in))
+		ns += SIM_HANG_NS;
 	return ns;
 }
 

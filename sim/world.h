@@ -21,6 +21,8 @@
 #define SIM_EVENTS 512
 #define SIM_NO_TIME UINT64_MAX /* when an operation is due that waits for others */
 
+#define SIM_HANG_NS UINT64_C(2000000000)
+
 /* Turns of timers alone, after which whoever still waits waits for ever. */
 #define SIM_TIMERS_ONLY 200000u
 
@@ -31,6 +33,7 @@ struct sim_latency {            /* nanoseconds */
 	uint64_t tail;          /* ... this much more */
 	uint32_t slow_in;       /* one read or write in so many ... */
 	uint64_t slow;          /* ... outlives whole commits */
+	uint32_t hang_in;       /* one in so many hangs until everything else has stopped, for SIM_HANG_NS at most */
 };
 
 struct sim_faults { /* one in so many; 0: never */

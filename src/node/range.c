@@ -26,6 +26,8 @@ void node_range_lock(struct co *co, struct node *n, struct node_range *r, uint64
 	list_push(&n->ranges, &r->link);
 	while (r->blockers > 0)
 		co_queue_wait(co, &r->granted);
+	if (buggify("range-yield"))
+		co_yield(co);
 }
 
 void node_range_unlock(struct node *n, struct node_range *r)

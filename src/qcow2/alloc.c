@@ -142,6 +142,8 @@ int qcow2_alloc(struct co *co, struct qcow2 *q, uint64_t want, uint64_t *host, u
 {
 	int rc;
 
+	if (buggify("alloc-yield"))
+		co_yield(co);
 	node_event(co, q->node.file, NODE_EVENT_CLUSTER_ALLOC);
 	rc = alloc_once(co, q, want, host, got, zeroed);
 	if (rc != -ENOSPC || q->freed.n + q->freed_commit.n + q->freed_durable.n == 0)

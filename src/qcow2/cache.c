@@ -162,11 +162,24 @@ static int look(
 	}
 }
 
+/* Nobody may count on what was loaded before. */
+static void evict_for_fun(struct qcow2_cache *c, uint64_t host)
+{
+	struct qcow2_slice *s = find(c, host);
+
+	if (s && !must_stay(s) && buggify("cache-evict"))
+		drop(c, s);
+}
+
 int qcow2_cache_get(struct co *co, struct qcow2_cache *c, uint64_t host, struct qcow2_slice **out)
 {
 	struct qcow2_slice *fresh;
-	int rc = look(co, c, host, out, &fresh);
+	int rc;
 
+	if (buggify("cache-yield"))
+		co_yield(co);
+	evict_for_fun(c, host);
+	rc = look(co, c, host, out, &fresh);
 	if (rc)
 		return rc;
 	if (*out) {

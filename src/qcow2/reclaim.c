@@ -191,6 +191,10 @@ int qcow2_reclaim(struct co *co, struct qcow2 *q)
 
 void qcow2_dirtied(struct qcow2 *q)
 {
+	if (buggify("commit-soon")) {
+		q->commit_soon = true;
+		co_queue_wake_one(&q->keeper_wake);
+	}
 	if (q->dirty)
 		return;
 	q->dirty = true;
