@@ -9,6 +9,7 @@
 #include "api/image.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "file/file.h"
 
 static const char help[] =
@@ -49,7 +50,9 @@ struct amend {
 	struct cli_secrets secrets;
 	struct amend_options options;
 	struct qcow2_amend how;
-	bool progress, quiet;
+	struct progress progress;
+	bool shown, quiet;
+	uint64_t file_bytes;
 	struct err err; /* not on a coroutine's stack */
 };
 
@@ -82,7 +85,7 @@ static int parse_one(struct amend *a, int option, const char *culprit)
 	case 'f': a->image.format = optarg; return 0;
 	case 'o': return amend_options_add(&a->options, optarg);
 	case 't': return parse_cache(a);
-	case 'p': a->progress = true; return 0;
+	case 'p': a->shown = true; return 0;
 	case 'q': a->quiet = true; return 0;
 	case OPT_FORCE: a->options.force = true; return 0;
 	case OPT_ALLOW: return cli_allow_add(&a->allow, "amend", optarg);
@@ -126,19 +129,20 @@ static int parse(struct amend *a, int argc, char **argv)
 	return cli_secret_use(&a->secrets, "amend", &a->image);
 }
 
-static bool progress_print(void *arg, uint64_t done, uint64_t all)
+/* In bytes of the file: what a step counts in is its own business. */
+static bool show(void *arg, uint64_t done, uint64_t all)
 {
-	(void)arg;
-	printf("    (%3.2f/100%%)\r", all == 0 ? 100.0 : (double)done * 100.0 / (double)all);
-	fflush(stdout);
+	struct amend *a = arg;
+
+	progress_show(
+		&a->progress, all ? (uint64_t)((double)a->file_bytes * (double)done / (double)all) : 0, a->file_bytes);
 	return true;
 }
 
 /* The image is closed in any case. */
 static int amend_open(struct co *co, struct amend *a, struct node *n)
 {
-	const struct qcow2_header *h = qcow2_node_header(n);
-	int ret = amend_options_take(&a->options, &a->secrets, h->crypt_method == QCOW2_CRYPT_LUKS, &a->how);
+	int ret = amend_options_take(&a->options, &a->secrets, qcow2_node_header(n), &a->how);
 
 	if (ret == 0 && a->how.size && a->how.size < n->size && !a->options.force)
 		ret = cli_usage("amend",
@@ -148,15 +152,12 @@ static int amend_open(struct co *co, struct amend *a, struct node *n)
 		(void)!node_close(co, n);
 		return 1;
 	}
-	if (a->progress && !a->quiet) {
-		a->how.progress = progress_print;
-		progress_print(a, 0, 1);
-	}
+	a->file_bytes = n->file->size;
+	a->how.progress = show;
+	a->how.arg = a;
+	progress_begin(&a->progress, a->shown && !a->quiet, stdout);
 	ret = qcow2_amend(co, n, &a->how, &a->err);
-	if (a->how.progress && ret == 0)
-		progress_print(a, 1, 1);
-	if (a->how.progress)
-		putchar('\n');
+	progress_end(&a->progress, ret == 0);
 	return ret < 0 ? cli_complain("%s", a->err.text) : 0;
 }
 

@@ -36,9 +36,9 @@ struct amend_options {
 
 /* A list of -o. Negative, told. */
 int amend_options_add(struct amend_options *o, const char *list) ATTR_MUST_USE;
-/* What they ask for. Negative, told. luks: the image is encrypted so. */
-int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, bool luks, struct qcow2_amend *out)
-	ATTR_MUST_USE;
+/* What they ask for of an image with that header. Negative, told. */
+int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, const struct qcow2_header *h,
+	struct qcow2_amend *out) ATTR_MUST_USE;
 void amend_options_help(FILE *to);
 void amend_options_fini(struct amend_options *o);
 

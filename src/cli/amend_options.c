@@ -252,7 +252,20 @@ static unsigned bits_of(const struct amend_options *o)
 	return !o->given[AMEND_REFCOUNT_BITS] ? 0 : bits == 0 || bits > 64 ? 3 : (unsigned)bits;
 }
 
-int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, bool luks, struct qcow2_amend *out)
+/* Named must be both, as they are: another backing file is a matter of rebase. */
+static int backing_check(const struct amend_options *o, const struct qcow2_header *h)
+{
+	const char *name = o->given[AMEND_BACKING_FILE], *format = o->given[AMEND_BACKING_FMT];
+
+	if ((!name && !format) ||
+		(h->backing_name[0] && strcmp(name ? name : "", h->backing_name) == 0 &&
+			strcmp(format ? format : "", h->backing_format) == 0))
+		return 0;
+	return complain("Cannot amend the backing file\nYou can use 'corral rebase' instead.");
+}
+
+int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, const struct qcow2_header *h,
+	struct qcow2_amend *out)
 {
 	int ret = version_take(o->given[AMEND_COMPAT], &out->version);
 
@@ -260,8 +273,8 @@ int amend_options_take(struct amend_options *o, const struct cli_secrets *secret
 	out->lazy_refcounts = switch_of(o, AMEND_LAZY_REFCOUNTS);
 	out->data_raw = switch_of(o, AMEND_DATA_FILE_RAW);
 	out->data_name = o->given[AMEND_DATA_FILE];
-	out->backing_name = o->given[AMEND_BACKING_FILE];
-	out->backing_format = o->given[AMEND_BACKING_FMT];
 	out->size = o->number[AMEND_SIZE];
-	return ret < 0 ? ret : encryption_take(o, secrets, luks, out);
+	if (ret == 0)
+		ret = encryption_take(o, secrets, h->crypt_method == QCOW2_CRYPT_LUKS, out);
+	return ret == 0 ? backing_check(o, h) : ret;
 }

@@ -68,19 +68,6 @@ static int data_file_check(const struct qcow2 *q, const struct qcow2_amend *how,
 	return 0;
 }
 
-/* Named must be both, as they are: another backing file is a matter of rebase. */
-static int backing_check(const struct qcow2 *q, const struct qcow2_amend *how, struct err *err)
-{
-	const char *name = how->backing_name, *format = how->backing_format;
-
-	if (!name && !format)
-		return 0;
-	if (!q->header.backing_name[0] || strcmp(name ? name : "", q->header.backing_name) != 0 ||
-		strcmp(format ? format : "", q->header.backing_format) != 0)
-		return err_set(err, -EINVAL, "Cannot amend the backing file\nYou can use 'corral rebase' instead.");
-	return 0;
-}
-
 static int lazy_check(const struct qcow2 *q, const struct amendment *a, struct err *err)
 {
 	if (a->how->lazy_refcounts != QCOW2_ON || qcow2_is_lazy(q) || a->version >= 3)
@@ -159,8 +146,6 @@ static int check_all(struct co *co, struct qcow2 *q, const struct amendment *a, 
 		ret = data_file_check(q, how, err);
 	if (ret == 0)
 		ret = width_check(co, q, a, err);
-	if (ret == 0)
-		ret = backing_check(q, how, err);
 	if (ret == 0)
 		ret = lazy_check(q, a, err);
 	if (ret == 0)

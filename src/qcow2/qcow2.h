@@ -176,8 +176,7 @@ struct qcow2_amend {            /* what is to change; the rest stays */
 	unsigned refcount_bits; /* 0: as it is */
 	enum qcow2_switch lazy_refcounts, data_raw;
 	const char *data_name; /* to be recorded as the external data file's; "": none; NULL: as it is */
-	const char *backing_name, *backing_format; /* these are refused unless both are what they are; or NULL */
-	uint64_t size;                             /* 0: as it is */
+	uint64_t size;         /* 0: as it is */
 	const struct qcow2_luks_change *luks_add, *luks_remove; /* NULL, or one of them */
 	qcow2_progress *progress; /* or NULL, as for check: each long step from 0 to all */
 	void *arg;

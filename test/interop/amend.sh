@@ -69,9 +69,10 @@ keeps() {
 	clean ours.qcow2
 }
 
-# refuses IMAGE OPTION...: both do, in the same words
+# refuses IMAGE OPTION...: both do, in the same words. No engine has a part in that: it is shown with one of them.
 refuses() {
 	local image=$1 what
+	[ "$CORRAL_AIO" = threads ] || return 0
 	shift
 	what="$image: amend $*"
 	cp "$image" ours.qcow2

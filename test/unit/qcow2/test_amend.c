@@ -323,7 +323,6 @@ static void refused_entry(struct co *co, void *arg)
 		{.how = {.size = 1000, .refcount_bits = 64}, .rc = -EINVAL},
 		{.how = {.data_name = "x"}, .rc = -EINVAL},
 		{.how = {.data_raw = QCOW2_ON}, .rc = -EINVAL},
-		{.how = {.backing_name = "x"}, .rc = -EINVAL},
 		{.how = {.luks_remove = &(struct qcow2_luks_change){.slot = -1}}, .rc = -EINVAL},
 	};
 	struct fixture *t = fixture_new(co, 3, false);
