@@ -3,14 +3,11 @@
 #include "cli/amend.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 
-#include "api/image.h"
 #include "cli/cli.h"
-#include "cli/options.h"
+#include "cli/open.h"
 #include "cli/progress.h"
-#include "file/file.h"
 
 static const char help[] =
 	"Usage: corral amend [OPTIONS] -o NAME=VALUE,... FILE\n"
@@ -36,7 +33,9 @@ static const char help[] =
 	"  -p, --progress             show how far it is\n"
 	"  -q, --quiet                print nothing but errors\n"
 	"      --force                erase the last passphrase, replace one that is active, make the disk smaller\n"
-	"      --allow DIR            a header may name files in DIR, too (none, all; default: the directory of its image)\n" CLI_KEY_SECRET_HELP
+	"      --image-opts           FILE is a list of options: driver=qcow2,file.filename=...\n"
+	"      --allow DIR            a header may name files in DIR, too (none, all; default: the directory of its image)\n"
+	"      --data-file FILE       the image's external data file (default: the one that the image names)\n" CLI_KEY_SECRET_HELP
 	"  -h, --help                 print this\n"
 	"\n"
 	"Examples:\n"
@@ -45,88 +44,68 @@ static const char help[] =
 	"      -o encrypt.state=active,encrypt.new-secret=new disk.qcow2\n";
 
 struct amend {
-	struct image_open image;
-	struct cli_allow allow;
-	struct cli_secrets secrets;
+	struct cli_common common;
+	struct cli_image image;
 	struct amend_options options;
 	struct qcow2_amend how;
 	struct progress progress;
-	bool shown, quiet;
 	uint64_t file_bytes;
 	struct err err; /* not on a coroutine's stack */
 };
 
-enum { OPT_FORCE = 256, OPT_ALLOW, OPT_OBJECT, OPT_KEY_SECRET };
+enum { OPT_FORCE = 256 };
 
 static const struct option long_options[] = {
-	{"format", required_argument, NULL, 'f'},
 	{"cache", required_argument, NULL, 't'},
 	{"progress", no_argument, NULL, 'p'},
 	{"quiet", no_argument, NULL, 'q'},
 	{"force", no_argument, NULL, OPT_FORCE},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"object", required_argument, NULL, OPT_OBJECT},
-	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
-	{"help", no_argument, NULL, 'h'},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
-
-static int parse_cache(struct amend *a)
-{
-	if (image_cache_parse(optarg, &a->image.cache) == 0)
-		return 0;
-	cli_complain("Invalid cache option: %s", optarg);
-	return -EINVAL;
-}
 
 static int parse_one(struct amend *a, int option, const char *culprit)
 {
 	switch (option) {
-	case 'f': a->image.format = optarg; return 0;
 	case 'o': return amend_options_add(&a->options, optarg);
-	case 't': return parse_cache(a);
-	case 'p': a->shown = true; return 0;
-	case 'q': a->quiet = true; return 0;
+	case 't': a->image.cache = optarg; return 0;
 	case OPT_FORCE: a->options.force = true; return 0;
-	case OPT_ALLOW: return cli_allow_add(&a->allow, "amend", optarg);
-	case OPT_OBJECT: return cli_secret_add(&a->secrets, "amend", optarg);
-	case OPT_KEY_SECRET: return cli_secret_key(&a->secrets, "amend", optarg);
-	case ':': return cli_usage("amend", "missing argument for option '%s'", culprit);
-	default: return cli_usage("amend", "unrecognized option '%s'", culprit);
+	default: return cli_option(&a->common, &a->image, option, culprit, help);
 	}
 }
 
 static int refuse_format(const char *format)
 {
-	cli_complain("Format driver '%s' does not support option amendment", format);
-	return -ENOTSUP;
+	return cli_complain("Format driver '%s' does not support option amendment", format);
+}
+
+static int format_help(const char *format)
+{
+	if (strcmp(format, "qcow2") != 0)
+		return refuse_format(format), -ENOTSUP;
+	amend_options_help(stdout);
+	return 1;
 }
 
 /* 0; 1: help was printed; or negative. */
 static int parse(struct amend *a, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":f:o:t:pqh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(a, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
-	if (!a->options.any)
+	while (ret == 0 && (option = getopt_long(argc, argv, ":ho:f:t:pq", long_options, NULL)) != -1)
+		ret = parse_one(a, option, argv[optind - 1]);
+	if (ret != 0)
+		return ret;
+	if (!a->options.lists)
 		return cli_usage("amend", "Must specify options (-o)");
-	if (a->options.help && a->image.format && strcmp(a->image.format, "qcow2") == 0) {
-		amend_options_help(stdout);
-		return 1;
-	}
+	if (a->options.help && a->image.how.format)
+		return format_help(a->image.how.format);
 	if (optind + 1 != argc)
-		return cli_usage("amend", "Expecting one image file name");
-	a->image.path = argv[optind];
-	cli_allow_use(&a->allow, &a->image);
-	return cli_secret_use(&a->secrets, "amend", &a->image);
+		return cli_complain("Expecting one image file name"), -EINVAL;
+	a->image.how.path = argv[optind];
+	return 0;
 }
 
 /* In bytes of the file: what a step counts in is its own business. */
@@ -139,15 +118,43 @@ static bool show(void *arg, uint64_t done, uint64_t all)
 	return true;
 }
 
+/* The secret that has opened the image: by --key-secret, or as its options have it. */
+static struct crypto_secret unlocking(const struct amend *a)
+{
+	struct crypto_secret secret = {0};
+	json_t *options = NULL;
+	const char *id;
+
+	if (a->common.secrets.keys_n > 0)
+		return a->common.secrets.keys[0];
+	if (!a->image.image_opts || options_parse(a->image.how.path, &options, NULL) < 0)
+		return secret;
+	id = options_text(options, "encrypt.key-secret");
+	if (id && !cli_secret_find(&a->common.secrets, id, &secret))
+		secret = (struct crypto_secret){0};
+	json_decref(options);
+	return secret;
+}
+
+/* QEMU's doesn't ask. */
+static int shrink_check(const struct amend *a, const struct node *n)
+{
+	if (!a->how.size || a->how.size >= n->size || a->options.force || cli_is_qemu())
+		return 0;
+	return cli_usage("amend",
+		"the disk has %llu bytes, and what lies behind the new end would be lost; say --force",
+		(unsigned long long)n->size);
+}
+
 /* The image is closed in any case. */
 static int amend_open(struct co *co, struct amend *a, struct node *n)
 {
-	int ret = amend_options_take(&a->options, &a->secrets, qcow2_node_header(n), &a->how);
+	int ret = amend_options_parse(&a->options);
 
-	if (ret == 0 && a->how.size && a->how.size < n->size && !a->options.force)
-		ret = cli_usage("amend",
-			"the disk has %llu bytes, and what lies behind the new end would be lost; say --force",
-			(unsigned long long)n->size);
+	if (ret == 0)
+		ret = amend_options_take(&a->options, &a->common.secrets, unlocking(a), qcow2_node_header(n), &a->how);
+	if (ret == 0)
+		ret = shrink_check(a, n);
 	if (ret < 0) {
 		(void)!node_close(co, n);
 		return 1;
@@ -155,7 +162,7 @@ static int amend_open(struct co *co, struct amend *a, struct node *n)
 	a->file_bytes = n->file->size;
 	a->how.progress = show;
 	a->how.arg = a;
-	progress_begin(&a->progress, a->shown && !a->quiet, stdout);
+	progress_begin(&a->progress, a->common.progress && !a->common.quiet, stdout);
 	ret = qcow2_amend(co, n, &a->how, &a->err);
 	progress_end(&a->progress, ret == 0);
 	return ret < 0 ? cli_complain("%s", a->err.text) : 0;
@@ -164,30 +171,32 @@ static int amend_open(struct co *co, struct amend *a, struct node *n)
 static int run(struct co *co, void *arg)
 {
 	struct amend *a = arg;
+	bool amends = false;
 	struct node *n;
+	int status;
 
-	a->image.write = true;
-	if (image_open(co, &a->image, &n, &a->err) < 0)
-		return cli_complain("%s", a->err.text);
-	if (node_is_qcow2(n) && !a->options.help)
+	a->image.how.write = true;
+	status = cli_image_open(co, &a->common, &a->image, &n);
+	if (status)
+		return status;
+	amends = node_is_qcow2(n);
+	if (amends && !a->options.help)
 		return amend_open(co, a, n);
-	if (node_is_qcow2(n))
+	if (amends)
 		amend_options_help(stdout);
 	else
-		refuse_format("raw");
+		refuse_format(a->image.how.format ? a->image.how.format : "raw");
 	(void)!node_close(co, n);
-	return a->options.help ? 0 : 1;
+	return !amends;
 }
 
 int cmd_amend(int argc, char **argv)
 {
-	struct amend a = {0};
-	enum io_engine engine;
-	int ret = parse(&a, argc, argv);
+	struct amend a = {.common = {.command = "amend"}};
+	int status = parse(&a, argc, argv);
 
-	if (ret == 0 && cli_engine(NULL, &engine) == 0)
-		ret = cli_in_coroutine(engine, run, &a) ? -EINVAL : 1;
+	status = status == 0 ? cli_run(run, &a) : status < 0;
 	amend_options_fini(&a.options);
-	cli_secrets_fini(&a.secrets);
-	return ret > 0 ? 0 : 1;
+	cli_common_fini(&a.common);
+	return status;
 }

@@ -27,18 +27,21 @@ enum amend_option { /* in the order in which they are listed */
 };
 
 struct amend_options {
+	char *lists;                    /* all of -o, joined by commas; owned, NULL: none */
 	char *given[AMEND_OPTIONS];     /* owned; NULL: not given */
 	uint64_t number[AMEND_OPTIONS]; /* of those that are numbers, sizes or switches (0, 1) */
-	bool any, help;
+	bool help;
 	bool force;
 	struct qcow2_luks_change luks;
 };
 
-/* A list of -o. Negative, told. */
+/* A list of -o: notes it, and whether it asks for help. Negative, told. */
 int amend_options_add(struct amend_options *o, const char *list) ATTR_MUST_USE;
-/* What they ask for of an image with that header. Negative, told. */
-int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, const struct qcow2_header *h,
-	struct qcow2_amend *out) ATTR_MUST_USE;
+/* Looks at what the lists hold. Negative, told. */
+int amend_options_parse(struct amend_options *o) ATTR_MUST_USE;
+/* What they ask for of an image with that header; unlock: the secret that opened it. Negative, told. */
+int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, struct crypto_secret unlock,
+	const struct qcow2_header *h, struct qcow2_amend *out) ATTR_MUST_USE;
 void amend_options_help(FILE *to);
 void amend_options_fini(struct amend_options *o);
 

@@ -3,11 +3,13 @@
 #include "cli/amend.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/math.h"
 #include "cli/options.h"
+#include "cli/tool.h"
 
 enum kind { TEXT, NUMBER, SIZE, SWITCH };
 
@@ -115,10 +117,6 @@ static int option_set(void *arg, const char *name, const char *value)
 	struct amend_options *o = arg;
 	unsigned i = 0;
 
-	if (strcmp(name, "help") == 0 || strcmp(name, "?") == 0) {
-		o->help = true;
-		return 0;
-	}
 	while (i < AMEND_OPTIONS && strcmp(name, known[i].name) != 0)
 		i++;
 	if (i == AMEND_OPTIONS)
@@ -128,18 +126,33 @@ static int option_set(void *arg, const char *name, const char *value)
 	return o->given[i] ? value_parse((enum amend_option)i, value, &o->number[i]) : -ENOMEM;
 }
 
+static int help_look(void *arg, const char *name, const char *value ATTR_UNUSED)
+{
+	struct amend_options *o = arg;
+
+	o->help |= strcmp(name, "help") == 0 || strcmp(name, "?") == 0;
+	return 0;
+}
+
 int amend_options_add(struct amend_options *o, const char *list)
 {
 	size_t len = strlen(list);
+	char *lists;
 
-	o->any = true;
 	if (len == 0 || list[0] == ',' || list[len - 1] == ',')
 		return complain("Invalid option list: %s", list);
-	return cli_options_parse(list, option_set, o);
+	if (asprintf(&lists, "%s%s%s", o->lists ? o->lists : "", o->lists ? "," : "", list) < 0)
+		return -ENOMEM;
+	free(o->lists);
+	o->lists = lists;
+	return cli_options_parse(list, help_look, o);
 }
+
+int amend_options_parse(struct amend_options *o) { return cli_options_parse(o->lists, option_set, o); }
 
 void amend_options_fini(struct amend_options *o)
 {
+	free(o->lists);
 	for (unsigned i = 0; i < AMEND_OPTIONS; i++)
 		free(o->given[i]);
 }
@@ -177,8 +190,6 @@ static int active_take(struct amend_options *o, const struct cli_secrets *secret
 		return complain("'%s' must not be given when activating keyslots", "old-secret");
 	ret = slot_take(o);
 	o->luks.iter_ms = (uint32_t)MIN(MAX(ms, UINT64_C(1)), (uint64_t)UINT32_MAX);
-	if (secrets->keys_n > 0)
-		o->luks.unlock = secrets->keys[0];
 	return ret < 0 ? ret : secret_find(secrets, o->given[AMEND_NEW_SECRET], &o->luks.passphrase);
 }
 
@@ -261,14 +272,15 @@ static int backing_check(const struct amend_options *o, const struct qcow2_heade
 		(h->backing_name[0] && strcmp(name ? name : "", h->backing_name) == 0 &&
 			strcmp(format ? format : "", h->backing_format) == 0))
 		return 0;
-	return complain("Cannot amend the backing file\nYou can use 'corral rebase' instead.");
+	return complain("Cannot amend the backing file\nYou can use '%s rebase' instead.", cli_tool_name());
 }
 
-int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, const struct qcow2_header *h,
-	struct qcow2_amend *out)
+int amend_options_take(struct amend_options *o, const struct cli_secrets *secrets, struct crypto_secret unlock,
+	const struct qcow2_header *h, struct qcow2_amend *out)
 {
 	int ret = version_take(o->given[AMEND_COMPAT], &out->version);
 
+	o->luks.unlock = unlock;
 	out->refcount_bits = bits_of(o);
 	out->lazy_refcounts = switch_of(o, AMEND_LAZY_REFCOUNTS);
 	out->data_raw = switch_of(o, AMEND_DATA_FILE_RAW);
