@@ -13,6 +13,7 @@
 /* Questions to the node for one request. The rest of a long fragmented range is for the client's next request, so that
  * nobody makes everybody else wait with one of 4 GiB. */
 #define STATUS_STEPS 4096
+#define STATUS_TURN 128         /* then others have their turn: what is cached is answered without waiting */
 #define STATUS_DESCRIPTORS 1000 /* of one context in one reply */
 
 enum { CONTEXT_ALLOCATION, CONTEXT_DEPTH, CONTEXT_OWN }; /* the disk's own come last */
@@ -100,6 +101,8 @@ static int walk(struct co *co, const struct nbd_job *job, unsigned number, struc
 
 		if (r < 0)
 			return r;
+		if (w->steps % STATUS_TURN == 0)
+			co_yield(co);
 		if (flags != w->flags)
 			walk_close_run(w);
 		w->flags = flags;

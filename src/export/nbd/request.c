@@ -135,9 +135,11 @@ static void job_count(struct co *co, const struct nbd_job *job)
 		[NBD_CMD_BLOCK_STATUS] = EXPORT_OTHER,
 	};
 	unsigned type = job->req.type;
+	enum export_op op = type < ARRAY_ENTRIES(ops) ? ops[type] : EXPORT_OTHER;
+	uint64_t bytes = op == EXPORT_FLUSH || op == EXPORT_OTHER ? 0 : job->req.len; /* else it may be anything */
 
-	export_stats_add(&job->conn->server->export.stats, type < ARRAY_ENTRIES(ops) ? ops[type] : EXPORT_OTHER,
-		job->req.len, co_now(co) - job->begun_ns, job->error == NBD_SUCCESS);
+	export_stats_add(
+		&job->conn->server->export.stats, op, bytes, co_now(co) - job->begun_ns, job->error == NBD_SUCCESS);
 }
 
 static bool replies_too_early(const struct nbd_job *job)
