@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "base/mutant.h"
 
 #define NBD_BATCH_REPLIES 32
 #define NBD_BATCH_BYTES (UINT32_C(1) << 20) /* then it is sent, so that the buffers come back soon */
@@ -112,7 +113,7 @@ static void encode(struct nbd_job *job)
 	if (!terms->extended && !(terms->structured && (read || status))) {
 		head_add_simple(job);
 		job->payload_len = read && job->error == NBD_SUCCESS ? job->req.len : 0;
-	} else if (job->error != NBD_SUCCESS) {
+	} else if (job->error != NBD_SUCCESS && !(MUTANT(130) && !read && !status)) {
 		job->payload_len = 0;
 		encode_error_chunk(job);
 	} else if (read) {
