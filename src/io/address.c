@@ -14,9 +14,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKLOG 128
+#define DYING_MS 500 /* a listener whose process was killed may live on for so long */
+#define DYING_TRIES 25
 #define CONNECT_SECONDS 10 /* per address that a name has; a helper thread waits meanwhile */
 
 struct inet {
@@ -226,11 +229,24 @@ static bool path_is_stale(const struct sockaddr_un *sa)
 	return r == -ECONNREFUSED;
 }
 
+/* The kernel puts away the io_uring of a process that was killed a little later, and until then its listener lives. */
+static bool path_gets_stale(const struct sockaddr_un *sa)
+{
+	const struct timespec pause = {.tv_nsec = DYING_MS * 1000000L / DYING_TRIES};
+
+	for (unsigned tries = 0; tries < DYING_TRIES; tries++) {
+		if (path_is_stale(sa))
+			return true;
+		(void)nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
 static int bind_path(int fd, const struct sockaddr_un *sa, struct err *err)
 {
 	int r = bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
 
-	if (r == -EADDRINUSE && path_is_stale(sa) && unlink(sa->sun_path) == 0)
+	if (r == -EADDRINUSE && path_gets_stale(sa) && unlink(sa->sun_path) == 0)
 		r = bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
 	if (r == -EADDRINUSE)
 		return err_set(err, r, "%s: exists, and is in use or no socket", sa->sun_path);
