@@ -15,8 +15,10 @@ static int compress_locked(struct co *co, struct node *n, uint64_t off, struct i
 	int err = -ENOSPC; /* the disk has shrunk while we waited */
 
 	node_blocks_lock(co, n, &lock, off, from.len, n->cluster);
+	node_mapping_begin(n);
 	if (off + from.len <= n->size && (is_aligned(from.len, n->cluster) || off + from.len == n->size))
 		err = n->ops->compress(co, n, (struct guest){off}, from, stored);
+	node_mapping_end(n);
 	node_range_unlock(n, &lock);
 	return err;
 }

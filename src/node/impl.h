@@ -22,6 +22,15 @@
 static inline bool node_is_storage(const struct node *n) { return n->ops->read != NULL; }
 static inline void node_fail(struct node *n, int err) { n->failed = n->failed != 0 ? n->failed : err; }
 
+/* Around whatever changes a format's mapping, which is in memory alone until a flush. */
+static inline void node_mapping_begin(struct node *n) { n->changing++; }
+
+static inline void node_mapping_end(struct node *n)
+{
+	n->changing--;
+	n->changes++;
+}
+
 /* Locks the blocks that [off, off + len) touches; block is at least a sector. */
 static inline void node_blocks_lock(
 	struct co *co, struct node *n, struct node_range *r, uint64_t off, uint64_t len, uint64_t block)

@@ -23,6 +23,8 @@ int node_init(struct node *n, struct co_sched *sched)
 	list_init(&n->ranges);
 	list_init(&n->ops_running);
 	n->next_epoch = 0;
+	n->changes = n->changes_written = 0;
+	n->changing = 0;
 	n->requests = 0;
 	n->drains = 0;
 	co_queue_init(&n->drained);

@@ -58,6 +58,7 @@ enum {
 	NODE_FUA = 1 << 0,         /* durable, with its mapping, when the call returns */
 	NODE_MAY_UNMAP = 1 << 1,   /* zero: the space may be given back */
 	NODE_NO_FALLBACK = 1 << 2, /* zero: -ENOTSUP rather than writing zeros as data */
+	NODE_LASTING = 1 << 3, /* found again, mapping and all, when this process is killed after the call returned */
 };
 
 int node_read(struct co *co, struct node *n, uint64_t off, struct iov to) ATTR_MUST_USE;
@@ -218,6 +219,9 @@ struct node { /* drivers embed it, and fill the first part before node_init */
 	struct list ops_running; /* of node_op, in order of arrival */
 	unsigned requests;       /* of them */
 	uint64_t next_epoch;
+	uint64_t changes;         /* of a format's mapping, so far */
+	uint64_t changes_written; /* how many of them flushes have written */
+	unsigned changing;        /* under way */
 	unsigned drains;
 	struct co_queue drained, resumed;
 	struct node_buffers *buffers;

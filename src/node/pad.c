@@ -19,7 +19,7 @@ static bool fits(const struct node *n, uint64_t off, struct iov it)
 
 /*
  * A failed durable write is as final as a failed flush: the kernel reports an error of the file's earlier writes once, and
- * it may have been to us.
+ * it may have been to us. But EFAULT is about the memory of this write alone, which a guest may have lost.
  */
 static int write_blocks(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)
 {
@@ -28,7 +28,7 @@ static int write_blocks(struct co *co, struct node *n, uint64_t off, struct iov 
 	node_event(co, n, NODE_EVENT_PWRITEV);
 	err = n->ops->write(co, n, off, from, flags);
 	node_event(co, n, NODE_EVENT_PWRITEV_DONE);
-	if (err != 0 && (flags & NODE_FUA) != 0)
+	if (err != 0 && err != -EFAULT && (flags & NODE_FUA) != 0)
 		node_fail(n, err);
 	return err;
 }

@@ -52,9 +52,18 @@ static int change_begin(struct co *co, struct node *n, struct node_op *op, uint6
 	return err;
 }
 
+/*
+ * What a write in place needs to be found again is in memory alone as long as any change of the mapping is: the change that
+ * put it there may be somebody else's, and not written yet.
+ */
+static bool is_lasting(const struct node *n)
+{
+	return MUTANT(120) || (n->changing == 0 && n->changes == n->changes_written);
+}
+
 static int change_end(struct co *co, struct node *n, struct node_op *op, int err, unsigned flags)
 {
-	if (err == 0 && (flags & NODE_FUA) != 0)
+	if (err == 0 && ((flags & NODE_FUA) != 0 || ((flags & NODE_LASTING) != 0 && !is_lasting(n))))
 		err = MUTANT(23) && n->file ? node_flush(co, n->file) : node_flush_now(co, n);
 	node_op_end(n, op);
 	return err;
@@ -110,6 +119,7 @@ int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
 /* After a failure nothing is known of what was written before: a flush that succeeds later doesn't make it good. */
 int node_flush_now(struct co *co, struct node *n)
 {
+	uint64_t changes = n->changes;
 	int err;
 
 	if (n->read_only)
@@ -123,6 +133,8 @@ int node_flush_now(struct co *co, struct node *n)
 		return err;
 	if (err != 0)
 		node_fail(n, err);
+	else
+		n->changes_written = MAX(n->changes_written, MUTANT(121) ? n->changes : changes);
 	return n->failed;
 }
 

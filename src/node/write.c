@@ -94,8 +94,11 @@ static int write_reserved(struct co *co, struct node *n, struct node_range *lock
 		node_range_lock(co, n, lock, off, 0);
 		co_yield(co);
 	}
-	if (err == 0)
+	if (err == 0) {
+		node_mapping_begin(n);
 		err = n->ops->publish(co, n, &res);
+		node_mapping_end(n);
+	}
 	if (err != 0)
 		n->ops->cancel(co, n, &res);
 	if (MUTANT(39) && err != 0)

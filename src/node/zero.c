@@ -88,6 +88,18 @@ static int zero_storage(struct co *co, struct node *n, uint64_t off, uint64_t le
 	return ops->zero != NULL ? ops->zero(co, n, off, len, how == NODE_UNMAP_FREE ? NODE_MAY_UNMAP : 0) : -ENOTSUP;
 }
 
+static int unmap_format(struct co *co, struct node *n, uint64_t off, uint64_t len, enum node_unmap how)
+{
+	int err;
+
+	node_mapping_begin(n);
+	err = n->ops->unmap(co, n, (struct guest){off}, len, how);
+	node_mapping_end(n);
+	if (MUTANT(122))
+		n->changes--;
+	return err;
+}
+
 /* Whole units, alone in them. The disk may have another size when our turn comes: -EAGAIN, they may not be whole any more. */
 static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t len, uint64_t disk, enum node_unmap how)
 {
@@ -103,7 +115,7 @@ static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t le
 	else if (node_is_storage(n))
 		err = zero_storage(co, n, off, len, how);
 	else
-		err = n->ops->unmap(co, n, (struct guest){off}, len, how);
+		err = unmap_format(co, n, off, len, how);
 	node_range_unlock(n, &lock);
 	return err;
 }
