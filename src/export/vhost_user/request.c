@@ -25,6 +25,15 @@ static uint8_t status_of(const struct vu_job *job, const char *what, int r)
 	return VIRTIO_BLK_S_IOERR;
 }
 
+/*
+ * Where a successor can go on from a record, the guest won't notice that we were killed: what it was told is written must
+ * be there then, though it never asked for it to be durable.
+ */
+static unsigned flags_of(const struct vu_job *job)
+{
+	return (is_durable(job->session) ? NODE_FUA : 0) | (job->queue->inflight.area ? NODE_LASTING : 0);
+}
+
 /* Where on the disk; false: a request that no disk could have. */
 static bool is_inside(const struct node *n, uint64_t sector, uint64_t bytes, uint64_t *off)
 {
@@ -52,14 +61,14 @@ static uint8_t run_write(struct co *co, struct vu_job *job, uint32_t *written)
 {
 	const struct vu_session *s = job->session;
 	struct iov from = job->blk.out;
-	unsigned flags = is_durable(s) ? NODE_FUA : 0;
 	uint64_t off;
 
 	(void)written;
 	if (!export_disk_writable(s->server->disk) ||
 		!is_inside(s->server->disk->node, job->blk.sector, from.len, &off))
 		return VIRTIO_BLK_S_IOERR;
-	return status_of(job, "write", from.len > 0 ? node_write(co, s->server->disk->node, off, from, flags) : 0);
+	return status_of(
+		job, "write", from.len > 0 ? node_write(co, s->server->disk->node, off, from, flags_of(job)) : 0);
 }
 
 static uint8_t run_flush(struct co *co, struct vu_job *job, uint32_t *written)
@@ -113,23 +122,23 @@ static uint8_t ranges_get(const struct vu_job *job, struct range *range, unsigne
 }
 
 /* A discard is a hint: where the node can't take it, it is done. */
-static int discard(struct co *co, const struct vu_session *s, const struct range *range)
+static int discard(struct co *co, const struct vu_job *job, const struct range *range)
 {
-	struct node *n = s->server->disk->node;
-	int r = s->server->disk->no_discard || range->len == 0 ? 0 : node_discard(co, n, range->off, range->len);
+	const struct export_disk *disk = job->session->server->disk;
+	struct node *n = disk->node;
+	int r = disk->no_discard || range->len == 0 ? 0 : node_discard(co, n, range->off, range->len);
 
 	if (r == -EOPNOTSUPP)
 		return 0;
-	return r == 0 && is_durable(s) ? node_flush(co, n) : r;
+	return r == 0 && flags_of(job) != 0 ? node_flush(co, n) : r;
 }
 
-static int zero(struct co *co, const struct vu_session *s, const struct range *range)
+static int zero(struct co *co, const struct vu_job *job, const struct range *range)
 {
-	unsigned flags = is_durable(s) ? NODE_FUA : 0;
+	const struct export_disk *disk = job->session->server->disk;
+	unsigned flags = flags_of(job) | (range->unmap && !disk->no_discard ? NODE_MAY_UNMAP : 0);
 
-	if (range->unmap && !s->server->disk->no_discard)
-		flags |= NODE_MAY_UNMAP;
-	return range->len > 0 ? node_zero(co, s->server->disk->node, range->off, range->len, flags) : 0;
+	return range->len > 0 ? node_zero(co, disk->node, range->off, range->len, flags) : 0;
 }
 
 static uint8_t run_ranges(struct co *co, struct vu_job *job, uint32_t *written)
@@ -145,7 +154,7 @@ static uint8_t run_ranges(struct co *co, struct vu_job *job, uint32_t *written)
 	if (status != VIRTIO_BLK_S_OK)
 		return status;
 	for (unsigned i = 0; i < n && r == 0; i++)
-		r = zeroes ? zero(co, job->session, &range[i]) : discard(co, job->session, &range[i]);
+		r = zeroes ? zero(co, job, &range[i]) : discard(co, job, &range[i]);
 	return status_of(job, zeroes ? "write zeroes" : "discard", r);
 }
 

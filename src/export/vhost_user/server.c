@@ -10,6 +10,8 @@
 #include "base/math.h"
 
 #define ACCEPT_PAUSE_NS (UINT64_C(100) * 1000 * 1000)
+#define PATIENCE_NS (UINT64_C(300) * 1000 * 1000) /* with who is there, before somebody else is sent away */
+#define PATIENCE_STEP_NS (UINT64_C(5) * 1000 * 1000)
 #define QUEUES 64
 
 /* ---- sessions ---- */
@@ -56,10 +58,17 @@ static void session_begin(struct co *co, struct vu_server *s, struct io_sock *so
 	vu_session_free(co, session);
 }
 
-/* Who comes while another is there is sent away, but for one who comes when the other is just about to end. */
+/* A front end that connects, hangs up and connects again may be back before we know that it was gone. */
+static bool place_is_free(struct co *co, const struct vu_server *s)
+{
+	for (uint64_t waited = 0; s->session && !s->session->ending && waited < PATIENCE_NS; waited += PATIENCE_STEP_NS)
+		co_sleep(co, PATIENCE_STEP_NS);
+	return !s->session || s->session->ending;
+}
+
 static void front_end_welcome(struct co *co, struct vu_server *s, struct io_sock *sock)
 {
-	if (s->session && !s->session->ending) {
+	if (!place_is_free(co, s)) {
 		vu_say(s, "a second front end is sent away: there is one already");
 		s->export.stats.refused++;
 		io_sock_close(co, sock);
