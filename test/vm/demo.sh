@@ -1,11 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# A guest lives on a disk that Corral serves: an overlay over a golden image that QEMU made, exported over NBD, seen by a
-# Linux guest as its virtio disk. The guest checks what shows through, makes a file system, writes, trims and verifies;
+# A guest lives on a disk that Corral serves: an overlay over a golden image that QEMU made, exported over NBD or vhost-user,
+# seen by a Linux guest as its virtio disk. The guest checks what shows through, makes a file system, writes, trims and verifies;
 # then both programs must find the image clean and read the same bytes in it, and the golden image must be as before.
 #
-#     test/vm/demo.sh [BUILD-DIR | PROGRAM]
+#     test/vm/demo.sh [BUILD-DIR | PROGRAM [nbd | vhost-user | killed]]
+#
+# killed: over vhost-user, and while the guest works the server is killed (-9) again and again, and another one started; the
+# guest must notice nothing.
 #
 # The last line is PASS, or FAIL with the reason; the status is 0, 1, or 77 if something is missing to do it with. What it
 # downloads (a kernel, once) and its logs are below the build directory.
@@ -18,14 +21,15 @@ if [ -d "$target" ]; then
 else
 	BUILD=$(dirname "$(dirname "$target")") CORRAL=$target
 fi
+MODE=${2:-nbd}
 CACHE=$BUILD/demo/cache
-RUN=$BUILD/demo/run
+RUN=$BUILD/demo/run-$MODE
 GUEST_SECONDS=150
 MIB=$((1 << 20))
 DISK=$((160 * MIB))
 BASE_PART=$((32 * MIB)) # the golden image's own partition; the guest makes its file system behind it
 
-SERVER=""
+SERVER="" QEMU="" KILLED=0
 STARTED=$EPOCHREALTIME
 umask 022
 export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
@@ -40,9 +44,8 @@ give_up() { # STATUS REASON
 fail() { give_up 1 "$1"; }
 trap '[ $BASH_SUBSHELL != 0 ] || give_up 1 "line $LINENO: $BASH_COMMAND"' ERR
 cleanup() {
-	if [ -n "$SERVER" ]; then
-		kill -9 "$SERVER" 2>/dev/null || true
-	fi
+	[ -z "$SERVER" ] || kill -9 "$SERVER" 2>/dev/null || true
+	[ -z "$QEMU" ] || kill "$QEMU" 2>/dev/null || true
 }
 trap cleanup EXIT
 
@@ -159,12 +162,12 @@ overlay() {
 
 # ---- the server ----
 
-# serve SOCKET [OPTION...]
+# serve KIND [OPTION...], at the socket KIND.sock
 serve() {
-	local socket=$1 line
+	local kind=$1 line
 	shift
 	mkfifo "$RUN/ready"
-	"$CORRAL" serve "$RUN/overlay.qcow2" --nbd "unix:$socket" "$@" >"$RUN/ready" 2>>"$RUN/server.log" &
+	"$CORRAL" serve "$RUN/overlay.qcow2" "--$kind" "unix:$RUN/$kind.sock" "$@" >"$RUN/ready" 2>>"$RUN/server.log" &
 	SERVER=$!
 	exec {READY}<"$RUN/ready"
 	rm "$RUN/ready"
@@ -179,23 +182,47 @@ stop() {
 	[ $status = 0 ] || fail "the server ended with status $status: $(tail -n 1 "$RUN/server.log")"
 }
 
+# From when the guest has its disk until it has ended. QEMU connects again after a second, and must not be disturbed in that.
+kill_again_and_again() {
+	until grep -qs '^@@ booted' "$RUN/console.log" || ! kill -0 "$QEMU" 2>/dev/null; do sleep 0.2; done
+	while sleep 3.$((RANDOM % 10)) && kill -0 "$QEMU" 2>/dev/null; do
+		kill -9 "$SERVER"
+		wait "$SERVER" 2>/dev/null || true
+		KILLED=$((KILLED + 1))
+		serve vhost-user
+	done
+}
+
 # ---- what is shown ----
+
+# The guest's memory, and how it sees its disk.
+attach() {
+	if [ "$MODE" = nbd ]; then
+		echo "-m 256 -machine pc -drive file.driver=nbd,file.server.type=unix,file.server.path=$RUN/nbd.sock,format=raw,if=none,id=disk,discard=unmap
+			-device virtio-blk-pci,drive=disk,werror=report,rerror=report"
+	else
+		echo "-object memory-backend-memfd,id=ram,size=256M,share=on -m 256 -machine pc,memory-backend=ram
+			-chardev socket,id=disk,path=$RUN/vhost-user.sock,reconnect=1 -device vhost-user-blk-pci,chardev=disk"
+	fi
+}
 
 guest() {
 	local status=0 line
-	timeout -k 5 $GUEST_SECONDS qemu-system-x86_64 -accel tcg,thread=multi,tb-size=256 -cpu max -m 256 -machine pc \
+	# shellcheck disable=SC2046 # many words
+	timeout -k 5 $GUEST_SECONDS qemu-system-x86_64 -accel tcg,thread=multi,tb-size=256 -cpu max $(attach) \
 		-nodefaults -no-user-config -no-reboot -display none -monitor none -serial "file:$RUN/console.log" \
 		-kernel "$VMLINUZ" -initrd "$RUN/initramfs.cpio" \
 		-append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on" \
-		-drive "file.driver=nbd,file.server.type=unix,file.server.path=$RUN/nbd.sock,format=raw,if=none,id=disk,discard=unmap" \
-		-device virtio-blk-pci,drive=disk,werror=report,rerror=report >"$RUN/qemu.log" 2>&1 &
+		>"$RUN/qemu.log" 2>&1 &
 	QEMU=$!
 	: >"$RUN/console.log"
+	[ "$MODE" != killed ] || kill_again_and_again
 	tail -n +1 -s 0.2 --pid=$QEMU -f "$RUN/console.log" | while read -r line; do
 		line=${line%$'\r'}
 		case $line in @@*) say guest "${line#@@ }" ;; esac
 	done
 	wait $QEMU || status=$?
+	QEMU=""
 	[ $status != 124 ] && [ $status != 137 ] || fail "the guest took longer than $GUEST_SECONDS s"
 	[ $status = 0 ] || fail "qemu ended with status $status: $(tail -n 1 "$RUN/qemu.log")"
 	tr -d '\r' <"$RUN/console.log" >"$RUN/console.txt"
@@ -217,7 +244,7 @@ read_twice() {
 	qemu-img convert -f qcow2 -O raw "$RUN/overlay.qcow2" "$RUN/qemu.raw"
 	sum=$(md5sum <"$RUN/qemu.raw" | cut -d ' ' -f 1)
 	[ "$sum" = "$told" ] || fail "QEMU reads another disk (md5 $sum) than the guest did ($told)"
-	serve "$RUN/nbd.sock" --read-only
+	serve nbd --read-only
 	nbdcopy "nbd+unix:///?socket=$RUN/nbd.sock" "$RUN/corral.raw"
 	stop
 	cmp "$RUN/qemu.raw" "$RUN/corral.raw" >"$RUN/cmp.log" 2>&1 || fail "Corral and QEMU read different disks: $(cat "$RUN/cmp.log")"
@@ -235,9 +262,10 @@ main() {
 	initramfs
 	golden_image
 	overlay
-	serve "$RUN/nbd.sock"
-	say serve "corral serve, NBD on a Unix socket; booting the guest in an emulated machine"
+	if [ "$MODE" = nbd ]; then serve nbd; else serve vhost-user; fi
+	say serve "corral serve, $MODE on a Unix socket; booting the guest in an emulated machine"
 	guest
+	[ "$MODE" != killed ] || { [ $KILLED -gt 2 ] && say killed "the server was killed $KILLED times"; }
 	stop
 	say serve "stopped by SIGTERM, status 0"
 	checked
