@@ -34,16 +34,17 @@ enum io_code {
 
 	/* What is shared with another process (io/share.h). The simulator has none of it: -ENOTSUP. */
 	IO_OP_EVENT_WAIT, /* fd: wait for a signal and take it; -ECANCELED after shutdown, -EAGAIN: poll, then again */
-	IO_OP_EVENT_SIGNAL, /* fd */
-	IO_OP_ADOPT,        /* fd, flags: IO_ADOPT_* -> the descriptor, or another one in its place */
-	IO_OP_MEMORY,       /* len -> the descriptor of new memory */
-	IO_OP_MAP,          /* fd, offset, len, map, err */
-	IO_OP_UNMAP,        /* map */
+	IO_OP_EVENT_SIGNAL, /* fd, flags: IO_SIGNAL_AWAITED; without it, it may still be on its way when it completes */
+	IO_OP_ADOPT,  /* fd, flags: IO_ADOPT_* -> the descriptor, or another one in its place; event: 1 for a pipe */
+	IO_OP_MEMORY, /* len -> the descriptor of new memory */
+	IO_OP_MAP,    /* fd, offset, len, map, err */
+	IO_OP_UNMAP,  /* map */
 };
 
 enum { IO_READ_CACHED = 1 << 0 }; /* the file isn't O_DIRECT: what is read may be in memory */
 enum { IO_FALLOC_ALLOCATE, IO_FALLOC_ZERO, IO_FALLOC_PUNCH };
 enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST };
+enum { IO_SIGNAL_AWAITED = 1 << 0 };
 enum { IO_ADOPT_WAIT, IO_ADOPT_SIGNAL }; /* for which of both the descriptor is meant */
 
 enum { IO_VECTOR = 64 }; /* the most elements of one operation */

@@ -237,13 +237,14 @@ static int pipe_reopen(int fd, bool waits)
 	return own;
 }
 
-int io_posix_adopt(const struct io_op *op)
+int io_posix_adopt(struct io_op *op)
 {
 	struct stat st;
 
 	if (fstat(op->fd, &st) < 0)
 		return -errno;
-	if (S_ISFIFO(st.st_mode))
+	op->event = S_ISFIFO(st.st_mode);
+	if (op->event)
 		return pipe_reopen(op->fd, op->flags == IO_ADOPT_WAIT);
 	if ((st.st_mode & S_IFMT) != 0) /* an eventfd has no type */
 		return -EINVAL;

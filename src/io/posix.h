@@ -34,7 +34,7 @@ int io_posix_accepted(const struct io_op *op, int fd);
 void io_posix_unlink(const struct io_name *name); /* of a listener: its path, if it is still the one that it made */
 
 /* share.c, memory.c */
-int io_posix_adopt(const struct io_op *op);
+int io_posix_adopt(struct io_op *op);
 int io_posix_memory(const struct io_op *op);
 int io_posix_map(const struct io_op *op);
 int io_posix_unmap(const struct io_op *op);

@@ -80,19 +80,19 @@ void io_fd_close(struct co *co, int fd)
 struct io_event {
 	struct io *io;
 	int fd;
+	bool pipe;
 	bool cancelled;
 	unsigned busy;
 };
 
 int io_event_adopt(struct co *co, int fd, bool waits, struct io_event **out)
 {
+	struct io_op op = {.code = IO_OP_ADOPT, .fd = fd, .flags = waits ? IO_ADOPT_WAIT : IO_ADOPT_SIGNAL};
 	struct io_event *e = calloc(1, sizeof(*e));
 	int64_t r = -ENOMEM;
 
 	if (e != NULL)
-		r = io_do(co,
-			&(struct io_op){
-				.code = IO_OP_ADOPT, .fd = fd, .flags = waits ? IO_ADOPT_WAIT : IO_ADOPT_SIGNAL});
+		r = io_do(co, &op);
 	if (r < 0) {
 		io_fd_close(co, fd);
 		free(e);
@@ -100,16 +100,18 @@ int io_event_adopt(struct co *co, int fd, bool waits, struct io_event **out)
 	}
 	e->io = io_of(co);
 	e->fd = (int)r;
+	e->pipe = op.event;
 	*out = e;
 	return 0;
 }
 
 static int64_t event_do(struct co *co, struct io_event *e, enum io_code code)
 {
+	unsigned flags = code == IO_OP_EVENT_SIGNAL && e->pipe ? IO_SIGNAL_AWAITED : 0;
 	int64_t r;
 
 	e->busy++;
-	r = io_do(co, &(struct io_op){.code = code, .fd = e->fd});
+	r = io_do(co, &(struct io_op){.code = code, .fd = e->fd, .flags = flags});
 	e->busy--;
 	return r;
 }

@@ -26,6 +26,7 @@ enum {
 	SQ_ENTRIES = 256,
 	CQ_ENTRIES = 4096,
 	FILE_OPS = 1024, /* in the kernel at once */
+	LOOKS = 2,       /* entries are handed over at the latest when it is looked for completions so often */
 };
 
 struct uring {
@@ -37,6 +38,8 @@ struct uring {
 	struct list polls;    /* in the ring: what may wait for ever and is no socket */
 	unsigned file_ops;    /* in the ring */
 	unsigned in_flight;   /* in the ring, of all kinds */
+	unsigned looks;       /* since entries were last handed over */
+	bool skips;           /* entries that succeed need no completion */
 	bool event_armed;     /* the helpers' event is being read */
 	uint64_t event_count;
 };
@@ -44,7 +47,7 @@ struct uring {
 static struct uring *uring_of(struct io *io) { return container_of(io, struct uring, io); }
 
 /* What an entry of the completion ring belongs to, where it isn't an operation. */
-enum { TAG_EVENT = 1, TAG_CANCEL = 2 };
+enum { TAG_EVENT = 1, TAG_CANCEL = 2, TAG_SIGNAL = 3 };
 
 enum route { ROUTE_HELPER, ROUTE_INLINE, ROUTE_FILE, ROUTE_SOCKET, ROUTE_POLL };
 
@@ -175,6 +178,25 @@ static bool push(struct uring *u, struct io_op *op)
 	return true;
 }
 
+/*
+ * A signal is done when it is on its way: nobody waits for it, and it has no completion but where it fails, which is for
+ * its receiver to see. false: there was no room.
+ */
+static bool push_signal(struct uring *u, struct io_op *op)
+{
+	static const uint64_t one = 1;
+	struct io_uring_sqe *sqe = entry_get(u);
+
+	if (sqe == NULL)
+		return false;
+	io_uring_prep_write(sqe, op->fd, &one, sizeof(one), 0);
+	sqe->rw_flags = RWF_NOWAIT;
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	sqe->user_data = TAG_SIGNAL;
+	finish(u, op, 0);
+	return true;
+}
+
 /* In their order, but no socket waits behind files. */
 static void push_queued(struct uring *u)
 {
@@ -208,6 +230,8 @@ static void op_completed(struct uring *u, struct io_op *op, int64_t result)
 
 static void entry_completed(struct uring *u, const struct io_uring_cqe *cqe)
 {
+	if (cqe->user_data == TAG_SIGNAL)
+		return;
 	u->in_flight--;
 	if (cqe->user_data == TAG_CANCEL)
 		return;
@@ -265,15 +289,21 @@ static void event_arm(struct uring *u)
 	u->event_armed = true;
 }
 
-/* Without anything to hand over the kernel is entered only if it says that it has something for us. */
+/*
+ * What was submitted is handed over with the next wait, so that one call does both. While somebody always has something to
+ * do and nobody waits, it is done now and then. Without anything to hand over the kernel is entered only if it says that it
+ * has something for us.
+ */
 static int look(struct uring *u)
 {
 	struct io_uring_cqe *cqe;
+	unsigned ready = io_uring_sq_ready(&u->ring);
 
-	if (u->in_flight == 0)
-		return 0;
-	return io_uring_sq_ready(&u->ring) > 0 ? io_uring_submit_and_get_events(&u->ring)
-					       : io_uring_peek_cqe(&u->ring, &cqe);
+	if (ready > 0 && (++u->looks >= LOOKS || ready >= SQ_ENTRIES / 4)) {
+		u->looks = 0;
+		return io_uring_submit_and_get_events(&u->ring);
+	}
+	return u->in_flight > 0 ? io_uring_peek_cqe(&u->ring, &cqe) : 0;
 }
 
 static int hand_over_and_wait(struct uring *u, uint64_t deadline_ns)
@@ -283,6 +313,7 @@ static int hand_over_and_wait(struct uring *u, uint64_t deadline_ns)
 		.tv_sec = (long long)(ns / 1000000000), .tv_nsec = (long long)(ns % 1000000000)};
 	struct io_uring_cqe *cqe;
 
+	u->looks = 0;
 	return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, deadline_ns == CO_NEVER ? NULL : &left, NULL);
 }
 
@@ -308,6 +339,10 @@ static void uring_submit(struct io *io, struct io_op *op)
 {
 	struct uring *u = uring_of(io);
 
+	if (op->code == IO_OP_CLOSE) /* a signal that was sent goes out first, and not to who has the number next */
+		(void)io_uring_submit(&u->ring);
+	if (op->code == IO_OP_EVENT_SIGNAL && u->skips && op->flags == 0 && push_signal(u, op))
+		return;
 	switch (route_of(op)) {
 	case ROUTE_HELPER: io_helpers_block(&u->helpers, op); break;
 	case ROUTE_INLINE: finish(u, op, io_posix_do(op)); break;
@@ -446,14 +481,15 @@ static int ring_register(const struct io_uring *ring, unsigned what, const void 
 /* Whatever gets hold of the process can make the ring do nothing else: seccomp doesn't see what a ring does. */
 static int ring_restrict(struct io_uring *ring)
 {
-	struct io_uring_restriction allowed[ARRAY_ENTRIES(operations) + 2] = {
+	struct io_uring_restriction allowed[ARRAY_ENTRIES(operations) + 3] = {
+		{.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_CQE_SKIP_SUCCESS},
 		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS},
 		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS},
 	};
 	int r;
 
 	for (unsigned i = 0; i < ARRAY_ENTRIES(operations); i++)
-		allowed[i + 2] =
+		allowed[i + 3] =
 			(struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = operations[i]};
 	r = ring_register(ring, IORING_REGISTER_RESTRICTIONS, allowed, ARRAY_ENTRIES(allowed));
 	return r < 0 ? r : ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
@@ -510,6 +546,7 @@ int io_uring_new(struct io **out, struct err *err)
 		free(u);
 		return r;
 	}
+	u->skips = u->ring.features & IORING_FEAT_CQE_SKIP;
 	u->io.ops = &ops;
 	u->io.host.ops = &host_ops;
 	list_init(&u->finished);
