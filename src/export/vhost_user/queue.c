@@ -86,31 +86,36 @@ uint32_t vu_queue_base(const struct vu_queue *q)
 	return r->avail | (uint32_t)r->avail_wrap << 15 | (uint32_t)r->used << 16 | (uint32_t)r->used_wrap << 31;
 }
 
-static int record_find(struct vu_queue *q, struct err *err)
+/*
+ * The record's place, unless it is too small for the ring: a guest's firmware may choose a larger one than the front end had in
+ * mind, and is better served without a record than not at all.
+ */
+static void record_find(struct vu_queue *q)
 {
 	const struct vu_session *s = q->session;
 	uint64_t bytes = vu_inflight_bytes(q->ring.packed, s->inflight_size);
 
 	q->inflight = (struct vu_inflight){.packed = q->ring.packed, .size = s->inflight_size};
 	if (!s->inflight_map || q->index >= s->inflight_queues)
-		return 0;
-	if (s->inflight_size < q->ring.size || (q->index + 1) * bytes > io_map_len(s->inflight_map))
-		return err_set(err, -EINVAL,
-			"the record of requests in flight is for %u queues of %u entries in %" PRIu64
-			" bytes, too few for its %u",
-			s->inflight_queues, s->inflight_size, io_map_len(s->inflight_map), q->ring.size);
-	q->inflight.area = io_map_bytes(s->inflight_map) + q->index * bytes;
-	return 0;
+		return;
+	if (s->inflight_size >= q->ring.size && (q->index + 1) * bytes <= io_map_len(s->inflight_map))
+		q->inflight.area = io_map_bytes(s->inflight_map) + q->index * bytes;
+	else
+		vu_say(s->server,
+			"queue %u of %u entries won't outlive this server: the record of requests in flight has %u for "
+			"each of %u queues in %" PRIu64 " bytes",
+			q->index, q->ring.size, s->inflight_size, s->inflight_queues, io_map_len(s->inflight_map));
 }
 
 /* Where a predecessor has left a record, that counts, and not what the front end believes. */
 static int record_begin(struct vu_queue *q, struct err *err)
 {
-	int r = record_find(q, err);
+	int r;
 
+	record_find(q);
 	q->again_n = q->again_done = 0;
-	if (r < 0 || !q->inflight.area)
-		return r;
+	if (!q->inflight.area)
+		return 0;
 	r = vu_inflight_begin(&q->inflight, &q->ring, err);
 	if (r > 0)
 		r = vu_inflight_recover(&q->inflight, &q->ring, q->again, err);

@@ -264,21 +264,24 @@ static void a_killed_server_has_a_successor(struct co *co)
 	killed_and_restarted(co, true, true);
 }
 
+/* SeaBIOS takes rings of 256 entries, whatever QEMU was told. */
 static void a_record_that_does_not_fit(struct co *co)
 {
 	struct vu_rig rig = {0};
 	struct front f = {.size = 64};
 	struct vu_inflight_wire small = {.size = 100, .queues = 1, .queue_size = 64};
-	uint64_t none = VU_VRING_NO_FD;
 
 	front_begin(co, &rig, &f);
 	CHECK(!front_order(co, &f, VU_SET_INFLIGHT_FD, &small, sizeof(small), &f.memory_fd, 1));
 	vu_rig_said(&rig, "queue 0 is at work, and can't change where it notes its requests");
 	front_queue_stop(co, &f, 0);
 	CHECK(front_order(co, &f, VU_SET_INFLIGHT_FD, &small, sizeof(small), &f.memory_fd, 1));
-	CHECK(!front_order_u64(co, &f, VU_SET_VRING_KICK, none));
+	driver_init(&f.queue[0].driver, GUEST_BASE);
+	front_queue_start(co, &f, 0, 0);
 	vu_rig_said(&rig,
-		"the record of requests in flight is for 1 queues of 64 entries in 100 bytes, too few for its 64");
+		"queue 0 of 64 entries won't outlive this server: the record of requests in flight has 64 for each of "
+		"1 queues in 100 bytes");
+	CHECK_INT(front_do(co, &f, VIRTIO_BLK_T_OUT, 0, DATA_BASE, 4096), VIRTIO_BLK_S_OK);
 	front_end(co, &rig, &f);
 }
 
