@@ -15,6 +15,9 @@
 #define LOCK_REFUSED 200u
 #define PERMISSIONS 4u
 
+#define DYING_NS UINT64_C(500000000)
+#define DYING_TRIES 20u
+
 enum { /* bit i is permission i */
 	PERM_CONSISTENT_READ = 1 << 0,
 	PERM_WRITE = 1 << 1,
@@ -81,6 +84,25 @@ static int explain(
 	return -EAGAIN;
 }
 
+static int test_all(struct co *co, struct io_file *f, struct permissions p)
+{
+	int err = for_each_byte(co, f, LOCK_REFUSED, p.used, io_file_lock_test);
+
+	return err != 0 ? err : for_each_byte(co, f, LOCK_USED, p.refused, io_file_lock_test);
+}
+
+/* A process that was killed keeps its locks until the kernel has put its io_uring away, a little after it has gone. */
+static int test_patiently(struct co *co, struct io_file *f, struct permissions p)
+{
+	int err = test_all(co, f, p);
+
+	for (unsigned tries = 0; err == -EAGAIN && tries < DYING_TRIES; tries++) {
+		co_sleep(co, DYING_NS / DYING_TRIES);
+		err = test_all(co, f, p);
+	}
+	return err;
+}
+
 int file_lock(struct co *co, struct io_file *f, bool write, const char *path, struct err *err)
 {
 	struct permissions p = permissions_of(write);
@@ -89,9 +111,7 @@ int file_lock(struct co *co, struct io_file *f, bool write, const char *path, st
 	if (rc != 0)
 		return err_set(
 			err, rc, "can't lock \"%s\", which would keep other programs from it (-U does without)", path);
-	rc = for_each_byte(co, f, LOCK_REFUSED, p.used, io_file_lock_test);
-	if (rc == 0)
-		rc = for_each_byte(co, f, LOCK_USED, p.refused, io_file_lock_test);
+	rc = test_patiently(co, f, p);
 	if (rc == -EAGAIN)
 		return explain(co, f, p, write, path, err);
 	return rc != 0 ? err_set(err, rc, "can't test the locks of \"%s\"", path) : 0;
