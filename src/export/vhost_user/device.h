@@ -110,7 +110,7 @@ struct vu_session {
 	struct io_map *log_map;
 	struct vu_log log;
 	struct io_map *inflight_map;
-	uint16_t inflight_queues, inflight_size;
+	uint16_t inflight_queues;
 
 	struct vu_queue *queue; /* server->queues of them */
 	struct vu_job *jobs;

@@ -127,7 +127,8 @@ static int set_config(struct vu_session *s)
 
 /* ---- the record of what is in flight ---- */
 
-/* A record for so many queues; we keep nothing of it until the front end hands it back. */
+/* A record for so many queues, of the largest rings that a guest may choose; we keep nothing of it until the front end hands
+ * it back. */
 static int get_inflight(struct co *co, struct vu_session *s, int *fd)
 {
 	struct vu_inflight_wire *w = &s->message.payload.inflight;
@@ -138,7 +139,7 @@ static int get_inflight(struct co *co, struct vu_session *s, int *fd)
 	if (w->queues == 0 || w->queues > s->server->queues || w->queue_size == 0 || w->queue_size > VU_RING_MAX)
 		return err_set(&s->err, -EINVAL, "a record of requests in flight for %u queues of %u", w->queues,
 			w->queue_size);
-	w->size = w->queues * vu_inflight_bytes(packed, w->queue_size);
+	w->size = w->queues * vu_inflight_bytes(packed, (uint16_t)s->server->queue_size);
 	w->offset = 0;
 	r = io_map_new(co, w->size, &map, fd, &s->err);
 	if (r == 0)
@@ -156,14 +157,13 @@ static int set_inflight(struct co *co, struct vu_session *s)
 		if (s->queue[i].started)
 			return err_set(&s->err, -EBUSY,
 				"queue %u is at work, and can't change where it notes its requests", i);
-	if (w->queue_size > VU_RING_MAX)
-		return err_set(&s->err, -EINVAL, "a record of requests in flight for queues of %u", w->queue_size);
+	if (w->queues == 0)
+		return err_set(&s->err, -EINVAL, "a record of requests in flight for no queue");
 	r = io_map(co, s->fds.fd[0], w->offset, w->size, &map, &s->err);
 	if (r < 0)
 		return r;
 	s->inflight_map = map;
 	s->inflight_queues = w->queues;
-	s->inflight_size = w->queue_size;
 	io_unmap(co, old);
 	return 0;
 }

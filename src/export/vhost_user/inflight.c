@@ -78,6 +78,8 @@ uint64_t vu_inflight_bytes(bool packed, uint16_t size)
 	return align_up(bytes, AREA_ALIGN);
 }
 
+uint64_t vu_inflight_share(uint64_t bytes, uint16_t queues) { return align_down(bytes / queues, AREA_ALIGN); }
+
 static struct split_entry *split_entry(const struct vu_inflight *f, uint16_t i)
 {
 	return &((struct split_area *)f->area)->entry[i];
@@ -105,12 +107,11 @@ int vu_inflight_begin(struct vu_inflight *f, const struct vu_ring *r, struct err
 	struct head *h = f->area;
 	uint16_t version = LOAD(h->version), entries = LOAD(h->entries);
 
-	if (version != 0 && (version != AREA_VERSION || entries != f->size))
-		return err_set(err, -EPROTO,
-			"its record of requests in flight is of version %u and %u entries, and not %u of %u", version,
-			entries, AREA_VERSION, f->size);
-	if (version != 0)
+	if (version > AREA_VERSION)
+		return err_set(err, -EPROTO, "its record of requests in flight is of version %u", version);
+	if (version != 0 && entries == f->size)
 		return 1;
+	memset(f->area, 0, vu_inflight_bytes(f->packed, f->size));
 	if (f->packed)
 		packed_begin(f->area, r);
 	else

@@ -16,10 +16,11 @@ struct vu_inflight {
 	uint64_t counter;
 };
 
-uint64_t vu_inflight_bytes(bool packed, uint16_t size); /* of one queue */
+uint64_t vu_inflight_bytes(bool packed, uint16_t size);      /* of one queue */
+uint64_t vu_inflight_share(uint64_t bytes, uint16_t queues); /* of one queue, in a record of so many bytes */
 
-/* 1: there is a record of a predecessor; 0: there was none, and one begins at the ring's places; -EPROTO: one that doesn't
- * fit, explained. */
+/* 1: there is a record of a predecessor; 0: there was none, or of a ring of another size, which must be another ring, and one
+ * begins at the ring's places; -EPROTO: one of a version that isn't known, explained. */
 int vu_inflight_begin(struct vu_inflight *f, const struct vu_ring *r, struct err *err) ATTR_MUST_USE;
 /* A chain has been taken, with these descriptors; *entry names it from now on. */
 int vu_inflight_take(struct vu_inflight *f, const struct vu_chain *chain, const struct vu_desc *desc, uint16_t *entry,

@@ -87,24 +87,26 @@ uint32_t vu_queue_base(const struct vu_queue *q)
 }
 
 /*
- * The record's place, unless it is too small for the ring: a guest's firmware may choose a larger one than the front end had in
- * mind, and is better served without a record than not at all.
+ * The record's place: an equal share of it for each queue. A guest may choose a larger ring than the front end had in mind
+ * (SeaBIOS does), and where its share is too small for that, it is better served without a record than not at all.
  */
 static void record_find(struct vu_queue *q)
 {
 	const struct vu_session *s = q->session;
-	uint64_t bytes = vu_inflight_bytes(q->ring.packed, s->inflight_size);
+	const struct vu_ring *r = &q->ring;
+	uint64_t share;
 
-	q->inflight = (struct vu_inflight){.packed = q->ring.packed, .size = s->inflight_size};
+	q->inflight = (struct vu_inflight){.packed = r->packed, .size = r->size};
 	if (!s->inflight_map || q->index >= s->inflight_queues)
 		return;
-	if (s->inflight_size >= q->ring.size && (q->index + 1) * bytes <= io_map_len(s->inflight_map))
-		q->inflight.area = io_map_bytes(s->inflight_map) + q->index * bytes;
+	share = vu_inflight_share(io_map_len(s->inflight_map), s->inflight_queues);
+	if (vu_inflight_bytes(r->packed, r->size) <= share)
+		q->inflight.area = io_map_bytes(s->inflight_map) + q->index * share;
 	else
 		vu_say(s->server,
-			"queue %u of %u entries won't outlive this server: the record of requests in flight has %u for "
-			"each of %u queues in %" PRIu64 " bytes",
-			q->index, q->ring.size, s->inflight_size, s->inflight_queues, io_map_len(s->inflight_map));
+			"queue %u won't outlive this server: its %u entries don't fit into its %" PRIu64
+			" bytes of the record of requests in flight",
+			q->index, r->size, share);
 }
 
 /* Where a predecessor has left a record, that counts, and not what the front end believes. */

@@ -278,9 +278,8 @@ static void a_record_that_does_not_fit(struct co *co)
 	CHECK(front_order(co, &f, VU_SET_INFLIGHT_FD, &small, sizeof(small), &f.memory_fd, 1));
 	driver_init(&f.queue[0].driver, GUEST_BASE);
 	front_queue_start(co, &f, 0, 0);
-	vu_rig_said(&rig,
-		"queue 0 of 64 entries won't outlive this server: the record of requests in flight has 64 for each of "
-		"1 queues in 100 bytes");
+	vu_rig_said(
+		&rig, "queue 0 won't outlive this server: its 64 entries don't fit into its 64 bytes of the record");
 	CHECK_INT(front_do(co, &f, VIRTIO_BLK_T_OUT, 0, DATA_BASE, 4096), VIRTIO_BLK_S_OK);
 	front_end(co, &rig, &f);
 }
