@@ -147,7 +147,8 @@ void io_event_close(struct co *co, struct io_event *e)
 {
 	if (e == NULL)
 		return;
-	assert(e->busy == 0);
+	while (e->busy > 0) /* a signal that is on its way */
+		co_yield(co);
 	io_fd_close(co, e->fd);
 	free(e);
 }

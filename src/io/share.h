@@ -38,7 +38,8 @@ int io_event_adopt(struct co *co, int fd, bool waits, struct io_event **out) ATT
 int io_event_wait(struct co *co, struct io_event *e) ATTR_MUST_USE;
 void io_event_cancel(struct io_event *e); /* for good */
 void io_event_signal(struct co *co, struct io_event *e);
-void io_event_close(struct co *co, struct io_event *e); /* nobody uses it; NULL is fine */
+/* Nobody waits, or begins to signal; signals under way are waited for. NULL is fine. */
+void io_event_close(struct co *co, struct io_event *e);
 
 /* ---- memory ---- */
 

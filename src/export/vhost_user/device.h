@@ -96,6 +96,7 @@ struct vu_session {
 	struct vu_server *server;
 	struct io_sock *sock;
 	struct io_sock *backend; /* for requests of ours; NULL: none */
+	unsigned telling;        /* how many of them are being sent */
 	struct co_group group;   /* every coroutine but the one that receives */
 	bool ending;             /* no more messages */
 	bool stopping;           /* the queues take nothing more */
@@ -133,8 +134,8 @@ struct vu_session {
 struct vu_session *vu_session_new(struct co *co, struct vu_server *server, struct io_sock *sock);
 void vu_session_run(struct co *co, struct vu_session *s);  /* returns when the session has ended */
 void vu_session_free(struct co *co, struct vu_session *s); /* closes the socket */
-/* What was taken is given back, then vu_session_run ends. */
-void vu_session_stop(struct co *co, struct vu_session *s);
+void vu_session_end(struct vu_session *s);                 /* vu_session_run returns as soon as it can */
+bool vu_session_is_resting(const struct vu_session *s);    /* nothing of its queues is under way */
 /* Looks whether memory was taken away; then the session ends. */
 void vu_session_check(struct vu_session *s);
 bool vu_session_logs(const struct vu_session *s); /* whether writes to memory are to be noted */

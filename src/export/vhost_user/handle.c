@@ -194,6 +194,8 @@ static int set_backend_channel(struct co *co, struct vu_session *s)
 	s->backend = sock;
 	if (old)
 		io_sock_shutdown(old);
+	while (s->telling > 0)
+		co_queue_wait(co, &s->rested);
 	io_sock_close(co, old);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #define ACCEPT_PAUSE_NS (UINT64_C(100) * 1000 * 1000)
 #define PATIENCE_NS (UINT64_C(300) * 1000 * 1000) /* with who is there, before somebody else is sent away */
 #define PATIENCE_STEP_NS (UINT64_C(5) * 1000 * 1000)
+#define STOP_STEP_NS (UINT64_C(1) * 1000 * 1000)
 #define QUEUES 64
 
 /* ---- sessions ---- */
@@ -136,7 +137,12 @@ static void server_stop(struct co *co, struct export *e)
 	s->stopping = true;
 	io_sock_shutdown(s->listener);
 	if (s->session)
-		vu_session_stop(co, s->session);
+		s->session->stopping = true;
+	/* The front end may leave by itself meanwhile. */
+	while (s->session && !vu_session_is_resting(s->session))
+		co_sleep(co, STOP_STEP_NS);
+	if (s->session)
+		vu_session_end(s->session);
 	while (s->alive > 0)
 		co_queue_wait(co, &s->ended);
 	io_sock_close(co, s->listener);

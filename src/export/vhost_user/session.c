@@ -72,7 +72,7 @@ void vu_session_free(struct co *co, struct vu_session *s)
 	parts_free(co, s);
 }
 
-static void session_end(struct vu_session *s)
+void vu_session_end(struct vu_session *s)
 {
 	s->ending = true;
 	io_sock_shutdown(s->sock);
@@ -90,23 +90,15 @@ void vu_session_check(struct vu_session *s)
 			(s->inflight_map && io_map_broken(s->inflight_map))))
 		return;
 	vu_say(s->server, "memory that the front end shares was cut short while it was in use; the session ends");
-	session_end(s);
+	vu_session_end(s);
 }
 
-static bool all_rest(const struct vu_session *s)
+bool vu_session_is_resting(const struct vu_session *s)
 {
 	for (unsigned i = 0; i < s->server->queues; i++)
 		if (!vu_queue_is_resting(&s->queue[i]))
 			return false;
 	return true;
-}
-
-void vu_session_stop(struct co *co, struct vu_session *s)
-{
-	s->stopping = true;
-	while (!all_rest(s))
-		co_queue_wait(co, &s->rested);
-	session_end(s);
 }
 
 bool vu_session_logs(const struct vu_session *s) { return s->log.bits && s->features & VU_F_LOG_ALL; }
@@ -116,8 +108,11 @@ static void resized_entry(struct co *co, void *arg)
 	struct vu_session *s = arg;
 	struct vu_header header = {.request = VU_BACKEND_CONFIG_CHANGE, .flags = VU_VERSION};
 
+	s->telling++;
 	if (s->backend && io_send(co, s->backend, IOV_BUF(&header, sizeof(header))) < 0)
 		vu_say(s->server, "the front end can't be told of the disk's new size");
+	s->telling--;
+	co_queue_wake_all(&s->rested);
 }
 
 void vu_session_resized(struct vu_session *s)
@@ -239,5 +234,7 @@ void vu_session_run(struct co *co, struct vu_session *s)
 		io_event_close(co, take(q->error));
 	}
 	io_sock_shutdown(s->sock);
+	if (s->backend)
+		io_sock_shutdown(s->backend);
 	co_group_wait(co, &s->group);
 }
