@@ -29,7 +29,7 @@ expect() {
 }
 . "$scratch/bash"
 expect map corral ma
-expect "--start-offset --snapshot" corral map --s
+expect --start-offset corral map --sta
 expect "human json" corral map --output ""
 expect "leaks all" corral check -r ""
 expect qcow2 corral info -f q
