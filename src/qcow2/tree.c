@@ -160,7 +160,8 @@ struct index_walk { /* shared by the coroutines that walk */
 	qcow2_index_fn *fn;
 	void *arg;
 	uint64_t next, n;
-	unsigned slices; /* walked since the last commit */
+	unsigned slices;  /* walked since the last commit */
+	unsigned commits; /* that walkers wait for: one runs, and those beyond it wait for the next */
 	int rc;
 };
 
@@ -176,15 +177,22 @@ static int one_index(struct co *co, struct index_walk *w, uint64_t index)
 	return rc;
 }
 
+/* While a commit runs, the walk goes on as far as the next one: what that captures stays small, so that the guest's flushes
+ * don't wait for much of ours, and the loop not long for the copy. */
 static int commit_at_times(struct co *co, struct index_walk *w)
 {
 	struct qcow2_cache *c = &w->q->l2_cache;
+	int rc = 0;
 
 	w->slices += w->q->cluster_bytes / c->slice_bytes;
-	if (w->slices < MIN(COMMIT_SLICES, c->entries / 4))
+	if (w->slices < MIN(COMMIT_SLICES, c->entries / 4) && w->commits < 2)
 		return 0;
 	w->slices = 0;
-	return w->q->dirty ? qcow2_commit(co, w->q) : 0;
+	w->commits++;
+	if (w->q->dirty)
+		rc = qcow2_commit(co, w->q);
+	w->commits--;
+	return rc;
 }
 
 static void walker(struct co *co, void *arg)
