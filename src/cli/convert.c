@@ -89,7 +89,7 @@ static int source_open(struct co *co, struct convert *c, const char *path, struc
 	ret = image_open(co, &how, out, &c->err);
 	if (ret < 0 && c->snapshot)
 		return cli_complain("Failed to load snapshot: %s", c->err.text);
-	return ret < 0 ? cli_complain("Could not open '%s': %s", path, c->err.text) : 0;
+	return ret < 0 ? cli_complain("%s", c->err.text) : 0;
 }
 
 static int sources_join(struct co *co, struct convert *c, struct node **parts, struct node **out)

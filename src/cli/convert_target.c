@@ -61,7 +61,7 @@ int convert_target_open(struct co *co, struct convert *c, struct convert_target 
 	}
 	t->flush_late = t->made && !c->cache_given;
 	ret = image_open(co, &how, &t->node, &c->err);
-	return ret < 0 ? cli_complain("Could not open '%s': %s", c->target, c->err.text) : 0;
+	return ret < 0 ? cli_complain("%s", c->err.text) : 0;
 }
 
 int convert_target_fits(const struct convert *c, const struct node *to, uint64_t size)
