@@ -31,8 +31,9 @@ struct image_open {
 	const char
 		*format; /* a driver: "qcow2", "raw"; or NULL: qcow2 if it looks so; raw is never guessed for writing */
 	bool write;
-	bool no_backing; /* leave the chain out: for info and check */
-	bool no_data;    /* open no data file: for info; what would lie there reads zeros */
+	unsigned write_layer; /* with write: one more that is: 1 is the top's backing file; 0: none */
+	bool no_backing;      /* leave the chain out: for info and check */
+	bool no_data;         /* open no data file: for info; what would lie there reads zeros */
 	bool no_lock;
 	enum image_cache cache;
 	const char *const *

@@ -462,12 +462,13 @@ static int stack_open(struct co *co, struct chain *chain, struct layer *layer, s
 int layer_open(struct co *co, struct chain *chain, struct layer *layer, struct err *err)
 {
 	const struct image_open *how = chain->how;
-	bool top = chain->layers++ == 0;
+	unsigned index = chain->layers++;
+	bool top = index == 0;
 	struct driver_context context = {
 		.how = how,
 		.beneath = layer->beneath,
 		.shown = layer->shown,
-		.write = how->write && top,
+		.write = how->write && (top || index == how->write_layer),
 		.direct = how->cache == IMAGE_NONE || how->cache == IMAGE_DIRECTSYNC,
 		.no_flush = how->cache == IMAGE_UNSAFE,
 		.no_lock = how->no_lock,

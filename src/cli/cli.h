@@ -21,6 +21,7 @@ struct command {
 
 int cmd_amend(int argc, char **argv);
 int cmd_bitmap(int argc, char **argv);
+int cmd_commit(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_create(int argc, char **argv);

@@ -19,6 +19,7 @@ static const struct command commands[] = {
 	{"inspect", "judge an image from a stranger, for importers", cmd_inspect},
 	{"check", "look for errors and leaks in an image", cmd_check},
 	{"convert", "copy an image into one of another format, or with other options", cmd_convert},
+	{"commit", "write what an overlay has into its backing file", cmd_commit},
 	{"compare", "tell whether two images hold the same disk", cmd_compare},
 	{"measure", "tell how much space a new image will need", cmd_measure},
 	{"dd", "make an image of a part of a disk", cmd_dd},

@@ -124,6 +124,7 @@ int node_compress_inside(struct co *co, struct node *n, uint64_t off, struct iov
 /* ---- zero.c ---- */
 
 int node_zero_inside(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags) ATTR_MUST_USE;
+int node_forget_inside(struct co *co, struct node *n) ATTR_MUST_USE;
 int node_discard_inside(struct co *co, struct node *n, uint64_t off, uint64_t len) ATTR_MUST_USE;
 
 #endif

@@ -70,6 +70,9 @@ int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigne
 /* Reads zeros afterwards (edges inside a cluster are written as zeros), unless the format can't express it (qcow2 version
  * 2 over a backing file): then nothing changes. */
 int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len) ATTR_MUST_USE;
+/* A format forgets all of its mapping: the disk reads what the backing file has, or zeros. For what has been committed to the
+ * backing file, durably. -ENOTSUP: the node can't. */
+int node_forget(struct co *co, struct node *n) ATTR_MUST_USE;
 /* Durable: everything that returned before this was called. A failure is final: this and every later write and flush of
  * the node fail until it is reopened. */
 int node_flush(struct co *co, struct node *n) ATTR_MUST_USE;
@@ -134,6 +137,7 @@ enum node_unmap {
 	NODE_UNMAP_KEEP,    /* write zeroes, the space stays */
 	NODE_UNMAP_FREE,    /* write zeroes, the space may be given back */
 	NODE_UNMAP_DISCARD, /* discard */
+	NODE_UNMAP_FORGET,  /* whole clusters: nothing is said of them any more, and the backing file shows */
 };
 
 struct node_ops {

@@ -116,6 +116,17 @@ int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
 	return change_end(co, n, &op, node_discard_inside(co, n, off, len), 0);
 }
 
+/* What the disk reads stays the same, if its caller has done his part: no bitmap needs to know. */
+int node_forget(struct co *co, struct node *n)
+{
+	struct node_op op;
+	int err = change_begin(co, n, &op, 0, 0);
+
+	if (err != 0)
+		return err;
+	return change_end(co, n, &op, node_forget_inside(co, n), 0);
+}
+
 /* After a failure nothing is known of what was written before: a flush that succeeds later doesn't make it good. */
 int node_flush_now(struct co *co, struct node *n)
 {

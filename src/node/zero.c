@@ -170,3 +170,10 @@ int node_discard_inside(struct co *co, struct node *n, uint64_t off, uint64_t le
 		return 0;
 	return err != 0 ? err : zero_edges(co, n, &u);
 }
+
+int node_forget_inside(struct co *co, struct node *n)
+{
+	struct units u = {.disk = n->size, .last = align_up(n->size, n->cluster)};
+
+	return node_is_storage(n) ? -ENOTSUP : unmap_units(co, n, &u, NODE_UNMAP_FORGET);
+}

@@ -111,7 +111,8 @@ static int zero_raw(struct co *co, struct qcow2 *q, uint64_t off, uint64_t len, 
 int qcow2_data_unmap(struct co *co, struct qcow2 *q, uint64_t off, uint64_t len, enum node_unmap how, bool *must_mark)
 {
 	*must_mark = true;
-	if (!qcow2_has_data_file(q))
+	/* What is to be forgotten must stay until that is durable; afterwards nobody looks at it. */
+	if (!qcow2_has_data_file(q) || how == NODE_UNMAP_FORGET)
 		return 0;
 	len = inside(q->node.data, off, len);
 	if (qcow2_data_is_raw(q) && !MUTANT(76)) {

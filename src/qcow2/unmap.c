@@ -9,6 +9,9 @@
  *     compressed         the same, in each cluster that it lies in
  *     zero, with space   nothing                     zero mark, freed    -
  *
+ * Forgetting (whole clusters) makes every entry 0 and frees its cluster, in version 2 as well: the backing file shows, which
+ * has the same content by then, durably.
+ *
  * "zero mark" is the zero flag, or the subcluster's zero bit; where nothing is mapped and no backing file reaches, there is
  * nothing to do. A host cluster is freed when none of its subclusters has data any more; a compressed cluster of which only a
  * part is unmapped becomes a standard one first. Version 2 has no zero mark:
@@ -35,6 +38,12 @@ static int unmapped_entry(const struct qcow2 *q, uint64_t guest, struct qcow2_en
 	bool keep = how == NODE_UNMAP_KEEP && qcow2_entry_is_own(e);
 
 	*to = e;
+	if (how == NODE_UNMAP_FORGET) {
+		*freed = qcow2_entry_is_compressed(e) || qcow2_entry_has_host(e);
+		if (!MUTANT(116))
+			*to = (struct qcow2_entry){0};
+		return 0;
+	}
 	to->data &= ~mask;
 	*freed = (qcow2_entry_is_compressed(e) || qcow2_entry_has_host(e)) && !keep && (!to->data || MUTANT(73));
 	if (*freed && !to->data)
@@ -92,12 +101,13 @@ static bool entries_valid(
 	return true;
 }
 
-/* Nothing to do where there is no table, no backing file, or it ends before. */
-static int slice_to_unmap(struct co *co, struct qcow2 *q, uint64_t guest, struct qcow2_slice **s, uint32_t *index)
+/* Nothing to do where there is no table, and nothing to hide: no backing file, or it ends before. */
+static int slice_to_unmap(
+	struct co *co, struct qcow2 *q, uint64_t guest, enum node_unmap how, struct qcow2_slice **s, uint32_t *index)
 {
 	int rc = qcow2_l2_get(co, q, guest, s, index);
 
-	if (rc || (!*s && !backing_covers(q, guest)))
+	if (rc || (!*s && (how == NODE_UNMAP_FORGET || !backing_covers(q, guest))))
 		return rc;
 	if (!*s && q->header.version < 3)
 		return -ENOTSUP;
@@ -115,7 +125,7 @@ static int unmap_slices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t 
 		int rc = qcow2_free_throttle(co, q);
 
 		if (!rc)
-			rc = slice_to_unmap(co, q, guest, &s, &index);
+			rc = slice_to_unmap(co, q, guest, how, &s, &index);
 		if (!rc && s && !entries_valid(q, s, index, guest, end))
 			rc = qcow2_corrupt(co, q, "an entry of an L2 table, or the place of one, is what it can't be");
 		else if (!rc && s)
