@@ -58,7 +58,8 @@ enum {
 	NODE_FUA = 1 << 0,         /* durable, with its mapping, when the call returns */
 	NODE_MAY_UNMAP = 1 << 1,   /* zero: the space may be given back */
 	NODE_NO_FALLBACK = 1 << 2, /* zero: -ENOTSUP rather than writing zeros as data */
-	NODE_LASTING = 1 << 3, /* found again, mapping and all, when this process is killed after the call returned */
+	NODE_LASTING = 1 << 3,   /* found again, mapping and all, when this process is killed after the call returned */
+	NODE_UNCHANGED = 1 << 4, /* it is what reads there already: nobody needs to note a change */
 };
 
 int node_read(struct co *co, struct node *n, uint64_t off, struct iov to) ATTR_MUST_USE;

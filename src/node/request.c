@@ -37,7 +37,7 @@ static int refuse_change(const struct node *n)
 }
 
 /* Enters a request that changes [off, off + len). On a failure it has left again. */
-static int change_begin(struct co *co, struct node *n, struct node_op *op, uint64_t off, uint64_t len)
+static int change_begin(struct co *co, struct node *n, struct node_op *op, uint64_t off, uint64_t len, unsigned flags)
 {
 	int err;
 
@@ -47,7 +47,7 @@ static int change_begin(struct co *co, struct node *n, struct node_op *op, uint6
 		err = -ENOSPC;
 	if (err != 0)
 		node_op_end(n, op);
-	else if (n->ops->changing != NULL && len > 0)
+	else if (n->ops->changing != NULL && len > 0 && (flags & NODE_UNCHANGED) == 0)
 		n->ops->changing(n, off, len);
 	return err;
 }
@@ -76,7 +76,7 @@ int node_write(struct co *co, struct node *n, uint64_t off, struct iov from, uns
 
 	if (node_is_storage(n))
 		return node_storage_write(co, n, off, from, flags);
-	err = change_begin(co, n, &op, off, from.len);
+	err = change_begin(co, n, &op, off, from.len, flags);
 	if (err != 0)
 		return err;
 	err = from.len > 0 ? node_layers_write(co, n, off, from) : 0;
@@ -90,7 +90,7 @@ int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct io
 
 	if (n->ops->compress == NULL)
 		return -ENOTSUP;
-	err = change_begin(co, n, &op, off, from.len);
+	err = change_begin(co, n, &op, off, from.len, 0);
 	if (err != 0)
 		return err;
 	return change_end(co, n, &op, node_compress_inside(co, n, off, from), 0);
@@ -99,7 +99,7 @@ int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct io
 int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags)
 {
 	struct node_op op;
-	int err = change_begin(co, n, &op, off, MUTANT(85) ? 0 : len);
+	int err = change_begin(co, n, &op, off, MUTANT(85) ? 0 : len, flags);
 
 	if (err != 0)
 		return err;
@@ -109,7 +109,7 @@ int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigne
 int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
 {
 	struct node_op op;
-	int err = change_begin(co, n, &op, off, MUTANT(85) ? 0 : len);
+	int err = change_begin(co, n, &op, off, MUTANT(85) ? 0 : len, 0);
 
 	if (err != 0)
 		return err;
@@ -120,7 +120,7 @@ int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
 int node_forget(struct co *co, struct node *n)
 {
 	struct node_op op;
-	int err = change_begin(co, n, &op, 0, 0);
+	int err = change_begin(co, n, &op, 0, 0, 0);
 
 	if (err != 0)
 		return err;
@@ -184,7 +184,7 @@ static int resize(struct co *co, struct node *n, uint64_t size, bool only_grow)
 {
 	struct node_range lock;
 	struct node_op op;
-	int err = change_begin(co, n, &op, 0, 0);
+	int err = change_begin(co, n, &op, 0, 0, 0);
 
 	if (err != 0)
 		return err;
