@@ -412,7 +412,7 @@ static int64_t operation(struct sim_world *w, const struct io_op *op, bool *wait
 	case IO_OP_ACCEPT: return do_accept(w, socket_of(net, op->fd), waits);
 	case IO_OP_RECV: return do_recv(w, socket_of(net, op->fd), op, waits);
 	case IO_OP_SEND: return do_send(w, socket_of(net, op->fd), op, waits);
-	case IO_OP_POLL: return do_poll(socket_of(net, op->fd), waits);
+	case IO_OP_POLL: return op->flags & IO_POLL_WRITE ? -ENOTSUP : do_poll(socket_of(net, op->fd), waits);
 	default: return do_close(w, op->fd);
 	}
 }

@@ -30,7 +30,7 @@ enum io_code {
 	IO_OP_ACCEPT,    /* fd -> descriptor, name filled */
 	IO_OP_RECV,      /* fd, v, n -> bytes */
 	IO_OP_SEND,      /* fd, v, n -> bytes */
-	IO_OP_POLL,      /* fd: wait until it is readable; -ECANCELED after shutdown */
+	IO_OP_POLL,      /* fd, flags: wait until it is readable, IO_POLL_WRITE: writable; -ECANCELED after shutdown */
 
 	/* What is shared with another process (io/share.h). The simulator has none of it: -ENOTSUP. */
 	IO_OP_EVENT_WAIT, /* fd: wait for a signal and take it; -ECANCELED after shutdown, -EAGAIN: poll, then again */
@@ -41,6 +41,7 @@ enum io_code {
 	IO_OP_UNMAP,  /* map */
 };
 
+enum { IO_POLL_WRITE = 1 << 0 };
 enum { IO_READ_CACHED = 1 << 0 }; /* the file isn't O_DIRECT: what is read may be in memory */
 enum { IO_FALLOC_ALLOCATE, IO_FALLOC_ZERO, IO_FALLOC_PUNCH };
 enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST };

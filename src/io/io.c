@@ -86,6 +86,20 @@ bool io_again(struct co *co, unsigned *tries, int64_t result)
 	return true;
 }
 
+int io_fd_dup(int fd) { return io_posix_dup(fd); }
+
+int io_ready_wait(struct co *co, int fd, bool writable)
+{
+	int64_t r;
+
+	do
+		r = io_do(co, &(struct io_op){.code = IO_OP_POLL, .fd = fd, .flags = writable ? IO_POLL_WRITE : 0});
+	while (r == -EINTR);
+	return r < 0 ? (int)r : 0;
+}
+
+void io_ready_end(struct co *co, int fd) { io_of(co)->ops->shutdown(io_of(co), fd); }
+
 void *io_alloc(size_t bytes) { return aligned_alloc(4096, align_up(MAX(bytes, (size_t)1), 4096)); }
 
 /* A directory that can't be resolved is handed back as it was written: opening something in it will tell why. */

@@ -125,6 +125,15 @@ void io_stream_free(struct io_stream *s); /* NULL is fine */
 ssize_t io_stream_read(struct co *co, struct io_stream *s, void *buf, size_t len) ATTR_MUST_USE;
 int io_stream_write(struct co *co, struct io_stream *s, struct iov from) ATTR_MUST_USE; /* all of it */
 
+/* ---- descriptors of a library's own ---- */
+
+/* Another number for it, to be closed by io_fd_close; a library may close its own while somebody waits. Negative errno. */
+int io_fd_dup(int fd) ATTR_MUST_USE;
+/* Waits until one can be read from or written to without waiting, or has failed. */
+int io_ready_wait(struct co *co, int fd, bool writable) ATTR_MUST_USE;
+/* Ends both directions of a socket: whoever waits for it is woken. Does not yield. */
+void io_ready_end(struct co *co, int fd);
+
 /* ---- signals ---- */
 
 /* Blocks the signals for the process (call before threads are made), from then on io_signal_wait returns each one's

@@ -34,6 +34,13 @@ uint64_t io_posix_now(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+int io_posix_dup(int fd)
+{
+	int r = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return r >= 0 ? r : -errno;
+}
+
 uint64_t io_posix_left(uint64_t deadline_ns)
 {
 	uint64_t now = deadline_ns == 0 ? 0 : io_posix_now();

@@ -19,6 +19,7 @@ struct msghdr *io_posix_message(struct io_op *op);
 void io_posix_message_done(struct io_op *op);
 
 void io_posix_close(int fd);
+int io_posix_dup(int fd); /* or a negative errno */
 uint64_t io_posix_now(void);
 char *io_posix_realpath(const char *path);    /* NULL and errno */
 int io_posix_fallocate_mode(unsigned flags);  /* of IO_FALLOC_* */

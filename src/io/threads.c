@@ -33,9 +33,16 @@ static void finish(struct threads *t, struct io_op *op, int64_t result)
 
 /* ---- what may have to wait ---- */
 
+static short op_events(const struct io_op *op)
+{
+	bool polls_write = op->code == IO_OP_POLL && (op->flags & IO_POLL_WRITE);
+
+	return op->code == IO_OP_SEND || polls_write ? POLLOUT : POLLIN;
+}
+
 static int64_t op_try(struct io_op *op)
 {
-	struct pollfd p = {.fd = op->fd, .events = POLLIN};
+	struct pollfd p = {.fd = op->fd, .events = op_events(op)};
 
 	if (op->code != IO_OP_POLL)
 		return io_posix_do(op);
@@ -82,7 +89,7 @@ static unsigned polls_fill(struct threads *t)
 	list_for_each(it, &t->waiting) {
 		struct io_op *op = list_entry(it, struct io_op, link);
 
-		t->polls[n++] = (struct pollfd){.fd = op->fd, .events = op->code == IO_OP_SEND ? POLLOUT : POLLIN};
+		t->polls[n++] = (struct pollfd){.fd = op->fd, .events = op_events(op)};
 	}
 	return n;
 }

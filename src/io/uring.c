@@ -139,7 +139,7 @@ static void prepare(struct io_uring_sqe *sqe, struct io_op *op)
 	case IO_OP_ACCEPT: io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC); break;
 	case IO_OP_RECV: prepare_recv(sqe, op); break;
 	case IO_OP_SEND: prepare_send(sqe, op); break;
-	case IO_OP_POLL: io_uring_prep_poll_add(sqe, op->fd, POLLIN); break;
+	case IO_OP_POLL: io_uring_prep_poll_add(sqe, op->fd, op->flags & IO_POLL_WRITE ? POLLOUT : POLLIN); break;
 	case IO_OP_EVENT_WAIT: io_uring_prep_read(sqe, op->fd, &op->event, sizeof(op->event), 0); break;
 	case IO_OP_EVENT_SIGNAL:
 		op->event = 1;
