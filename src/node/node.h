@@ -153,7 +153,8 @@ struct node_ops {
 	/* Storage and filters. Aligned to n->align and n->mem_align where these are above 1. Zero and discard may be NULL. */
 	int (*read)(struct co *co, struct node *n, uint64_t off, struct iov to);
 	int (*write)(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags);
-	int (*zero)(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags); /* -ENOTSUP: can't */
+	/* -ENOTSUP: can't; with NODE_NO_FALLBACK also where it would be no faster than writing zeros. */
+	int (*zero)(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags);
 	int (*discard)(struct co *co, struct node *n, uint64_t off, uint64_t len);
 
 	/* Or NULL: somebody above is about to do this to the node (node/event.h). */

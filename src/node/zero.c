@@ -78,14 +78,14 @@ static int zero_edges(struct co *co, struct node *n, const struct units *u)
 	return err != 0 ? err : zero_edge(co, n, u->last, u->end);
 }
 
-static int zero_storage(struct co *co, struct node *n, uint64_t off, uint64_t len, enum node_unmap how)
+static int zero_storage(struct co *co, struct node *n, uint64_t off, uint64_t len, enum node_unmap how, unsigned flags)
 {
 	const struct node_ops *ops = n->ops;
 
 	if (how == NODE_UNMAP_DISCARD)
 		return ops->discard != NULL ? ops->discard(co, n, off, len) : -ENOTSUP;
 	node_event(co, n, NODE_EVENT_PWRITEV_ZERO);
-	return ops->zero != NULL ? ops->zero(co, n, off, len, how == NODE_UNMAP_FREE ? NODE_MAY_UNMAP : 0) : -ENOTSUP;
+	return ops->zero != NULL ? ops->zero(co, n, off, len, flags) : -ENOTSUP;
 }
 
 static int unmap_format(struct co *co, struct node *n, uint64_t off, uint64_t len, enum node_unmap how)
@@ -101,7 +101,8 @@ static int unmap_format(struct co *co, struct node *n, uint64_t off, uint64_t le
 }
 
 /* Whole units, alone in them. The disk may have another size when our turn comes: -EAGAIN, they may not be whole any more. */
-static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t len, uint64_t disk, enum node_unmap how)
+static int unmap_locked(
+	struct co *co, struct node *n, uint64_t off, uint64_t len, uint64_t disk, enum node_unmap how, unsigned flags)
 {
 	uint64_t unit = node_is_storage(n) ? n->align : n->cluster;
 	struct node_range lock;
@@ -113,7 +114,7 @@ static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t le
 	else if (off + len > disk && n->size > disk && !node_is_storage(n) && !MUTANT(100))
 		err = -EAGAIN;
 	else if (node_is_storage(n))
-		err = zero_storage(co, n, off, len, how);
+		err = zero_storage(co, n, off, len, how, flags);
 	else
 		err = unmap_format(co, n, off, len, how);
 	node_range_unlock(n, &lock);
@@ -121,13 +122,13 @@ static int unmap_locked(struct co *co, struct node *n, uint64_t off, uint64_t le
 }
 
 /* The whole units from u->first on, which is moved past what is done. A format does a bounded number at a time. */
-static int unmap_units(struct co *co, struct node *n, struct units *u, enum node_unmap how)
+static int unmap_units(struct co *co, struct node *n, struct units *u, enum node_unmap how, unsigned flags)
 {
 	uint64_t step = node_is_storage(n) ? UINT64_MAX : (uint64_t)NODE_UNMAP_CLUSTERS * n->cluster;
 
 	while (u->first < u->last) {
 		uint64_t len = MIN(u->last - u->first, step - u->first % step);
-		int err = unmap_locked(co, n, u->first, len, u->disk, how);
+		int err = unmap_locked(co, n, u->first, len, u->disk, how, flags);
 
 		if (err != 0)
 			return err;
@@ -144,7 +145,7 @@ int node_zero_inside(struct co *co, struct node *n, uint64_t off, uint64_t len, 
 
 	do {
 		u = left = split(n, off, len);
-		err = unmap_units(co, n, &left, how);
+		err = unmap_units(co, n, &left, how, flags & (NODE_MAY_UNMAP | NODE_NO_FALLBACK));
 	} while (err == -EAGAIN && n->size != u.disk);
 	if (err == -ENOTSUP && (flags & NODE_NO_FALLBACK) == 0)
 		err = write_zeros(co, n, left.first, MIN(left.last, left.end) - left.first);
@@ -162,10 +163,11 @@ int node_discard_inside(struct co *co, struct node *n, uint64_t off, uint64_t le
 		if (MUTANT(16) && !node_is_storage(n) && u.first >= u.last)
 			u = split(n, align_down(off, n->cluster), n->cluster);
 		left = u;
-		err = unmap_units(co, n, &left, NODE_UNMAP_DISCARD);
+		err = unmap_units(co, n, &left, NODE_UNMAP_DISCARD, 0);
 	} while (err == -EAGAIN && n->size != u.disk);
 	if (u.first >= u.last)
-		err = unmap_locked(co, n, align_down(off, MAX(n->cluster, n->align)), 0, n->size, NODE_UNMAP_DISCARD);
+		err = unmap_locked(
+			co, n, align_down(off, MAX(n->cluster, n->align)), 0, n->size, NODE_UNMAP_DISCARD, 0);
 	if (err == -ENOTSUP || (MUTANT(50) && err != 0))
 		return 0;
 	return err != 0 ? err : zero_edges(co, n, &u);
@@ -175,5 +177,5 @@ int node_forget_inside(struct co *co, struct node *n)
 {
 	struct units u = {.disk = n->size, .last = align_up(n->size, n->cluster)};
 
-	return node_is_storage(n) ? -ENOTSUP : unmap_units(co, n, &u, NODE_UNMAP_FORGET);
+	return node_is_storage(n) ? -ENOTSUP : unmap_units(co, n, &u, NODE_UNMAP_FORGET, 0);
 }
