@@ -61,6 +61,7 @@ ALLOWED = {
         " ZSTD_createCCtx ZSTD_freeCCtx ZSTD_compressCCtx ZSTD_defaultCLevel ZSTD_createDCtx ZSTD_freeDCtx"
         " ZSTD_decompressDCtx ZSTD_findFrameCompressedSize ZSTD_isError",
     ),
+    "nbd_link.c": ("calls that only begin something, or report; names are looked up on a helper thread", "nbd_*"),
     "crypto_gcrypt.c": ("computes; locks are held for a few instructions", "gcry_* pthread_once"),
     "crypto_random.c": ("waits only where the kernel has just begun and has none yet", "getrandom"),
     "api": ("parses options, in memory", "json_* strtod ldexp"),

@@ -25,7 +25,7 @@ import witness
 FRAME_BYTES = 4 << 10
 PATH_BYTES = 40 << 10  # of 64: the rest is margin for signal frames and for what is not seen here
 POINTER_CALLS = 6  # the request's table, then format, filter, filter, file, and the engine below
-ENTRIES = {"qcow2": 1, "filter": 2, "file": 1}  # a format lies over filters and a file, never over a format
+ENTRIES = {"qcow2": 1, "filter": 2, "file": 1, "nbd": 1}  # a format lies over filters and a file, never over a format
 LEAF_BYTES = 2 << 10
 SPAWN = re.compile(r"co_main|cli_in_coroutine|\w+_spawn")  # what they are given runs on a stack of its own
 LOOP = "co_sched_run"  # what leads to it runs on no coroutine's stack
