@@ -50,6 +50,7 @@ const struct driver *driver_of_protocol(const char *name, size_t len); /* "nbd+u
 int driver_options_check(const struct driver *driver, bool format, const json_t *options, struct err *err)
 	ATTR_MUST_USE;
 
-extern const struct driver driver_file, driver_host_device, driver_raw, driver_qcow2;
+extern const struct driver driver_file, driver_host_device, driver_nbd, driver_null, driver_raw, driver_qcow2;
+extern const struct driver driver_blkdebug, driver_copy_on_read, driver_throttle;
 
 #endif

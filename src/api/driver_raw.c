@@ -15,7 +15,7 @@ static int raw_driver_open(struct co *co, const struct driver_context *context, 
 		ret = options_size(tree, "size", &window.size, err);
 	if (ret < 0)
 		return ret;
-	if (window.off == 0 && window.size == RAW_ALL && !window.guarded) {
+	if (window.off == 0 && window.size == RAW_ALL && !window.guarded && !child->ops->event) {
 		*out = child;
 		return 0;
 	}

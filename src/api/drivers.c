@@ -8,10 +8,15 @@
 
 /* In alphabetical order. */
 static const struct driver *const drivers[] = {
+	&driver_blkdebug,
+	&driver_copy_on_read,
 	&driver_file,
 	&driver_host_device,
+	&driver_nbd,
+	&driver_null,
 	&driver_qcow2,
 	&driver_raw,
+	&driver_throttle,
 };
 
 /* What all of them take; image.c makes the context of it. */

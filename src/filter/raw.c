@@ -21,6 +21,7 @@ static struct raw *raw_of(const struct node *n) { return container_of(n, struct 
 
 static int raw_read(struct co *co, struct node *n, uint64_t off, struct iov to)
 {
+	node_event(co, n->file, NODE_EVENT_READ_AIO);
 	return node_read(co, n->file, raw_of(n)->window.off + off, to);
 }
 
@@ -56,6 +57,7 @@ static int raw_write(struct co *co, struct node *n, uint64_t off, struct iov fro
 {
 	struct raw *r = raw_of(n);
 
+	node_event(co, n->file, NODE_EVENT_WRITE_AIO);
 	if (r->window.guarded && off < sizeof(magic))
 		return guarded_write(co, r, off, from, flags);
 	return node_write(co, n->file, r->window.off + off, from, flags);
