@@ -28,6 +28,7 @@ int cmd_create(int argc, char **argv);
 int cmd_dd(int argc, char **argv);
 int cmd_measure(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_io(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_map(int argc, char **argv);

@@ -23,6 +23,7 @@ int describe_encryption(struct co *co, json_t *data, struct node *file, const st
 	ATTR_MUST_USE;
 /* As qemu-img info prints it. */
 void describe_print(const json_t *image);
+void describe_specific_print(const json_t *image); /* of it, what only its format has */
 
 /* A string of outside origin: what isn't UTF-8 is replaced. */
 json_t *describe_text(const char *text);

@@ -116,6 +116,14 @@ static void tree_print(const json_t *value, int depth)
 	}
 }
 
+void describe_specific_print(const json_t *image)
+{
+	if (!json_object_get(image, "format-specific"))
+		return;
+	puts("Format specific information:");
+	tree_print(json_object_get(json_object_get(image, "format-specific"), "data"), 1);
+}
+
 /* ---- all of it ---- */
 
 static void backing_print(const json_t *image)
@@ -156,8 +164,5 @@ void describe_print(const json_t *image)
 	backing_print(image);
 	if (json_object_get(image, "snapshots"))
 		describe_snapshots_print(json_object_get(image, "snapshots"));
-	if (json_object_get(image, "format-specific")) {
-		puts("Format specific information:");
-		tree_print(json_object_get(json_object_get(image, "format-specific"), "data"), 1);
-	}
+	describe_specific_print(image);
 }

@@ -23,6 +23,7 @@ static const struct command commands[] = {
 	{"compare", "tell whether two images hold the same disk", cmd_compare},
 	{"measure", "tell how much space a new image will need", cmd_measure},
 	{"dd", "make an image of a part of a disk", cmd_dd},
+	{"io", "read, write and examine a disk, command by command", cmd_io},
 	{"map", "show which parts of an image hold data, and where", cmd_map},
 	{"resize", "make the disk larger or smaller", cmd_resize},
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},

@@ -98,7 +98,12 @@ int io_ready_wait(struct co *co, int fd, bool writable)
 	return r < 0 ? (int)r : 0;
 }
 
-void io_ready_end(struct co *co, int fd) { io_of(co)->ops->shutdown(io_of(co), fd); }
+void io_ready_end(struct co *co, int fd)
+{
+	struct io *io = io_of(co);
+
+	io->ops->shutdown(io, fd);
+}
 
 void *io_alloc(size_t bytes) { return aligned_alloc(4096, align_up(MAX(bytes, (size_t)1), 4096)); }
 

@@ -17,7 +17,8 @@ from pathlib import Path
 PURE = set(
     """
     memchr memcmp memcpy memmem memmove mempcpy memrchr memset rawmemchr explicit_bzero
-    strcasecmp strchr strchrnul strcmp strcpy strcspn strlen strncasecmp strncmp strncpy strnlen strpbrk strrchr strspn
+    strcasecmp strchr strchrnul strcmp strcpy strcspn strlen strncasecmp strncmp strncpy strnlen strpbrk strrchr strsep
+    strspn
     strerror strstr stpcpy strerror_r __xpg_strerror_r strerrorname_np strerrordesc_np strtol strtoll strtoul strtoull
     __isoc23_strtol __isoc23_strtoll __isoc23_strtoul __isoc23_strtoull
     __ctype_b_loc __ctype_tolower_loc tolower toupper
@@ -67,6 +68,9 @@ ALLOWED = {
     "api": ("parses options, in memory", "json_* strtod ldexp"),
     "export_nbd_tls.c": ("computes on memory; handshakes on helper threads", "gnutls_*"),
     "export_nbd_tls_creds.c": ("reads its files before there is a coroutine", "gnutls_*"),
+    "cli_io.c": ("a read of standard input when it has something, or has ended", "read"),
+    "cli_io_control.c": ("what its user wants it to die of", "raise"),
+    "cli_io_open.c": ("a temporary file is made, and its name removed: no data", "mkstemp close unlink"),
     "cli_secret.c": ("reads a passphrase before there is a coroutine", "open read close"),
     "cli_serve_log.c": ("what takes files is done before there is a coroutine; a few lines a second", "fopen tzset"),
     "cli_systemd.c": (
