@@ -62,13 +62,13 @@ static int address_take(const json_t *tree, struct nbd_address *a, struct err *e
 }
 
 /* Seconds. */
-static int delay_take(const json_t *tree, uint64_t *ns, struct err *err)
+static int delay_take(const json_t *tree, const char *name, uint64_t *ns, struct err *err)
 {
 	uint64_t seconds = 0;
-	int ret = options_size(tree, "reconnect-delay", &seconds, err);
+	int ret = options_size(tree, name, &seconds, err);
 
 	if (ret == 0 && seconds > UINT32_MAX)
-		ret = err_set(err, -EINVAL, "Parameter 'reconnect-delay' is out of range");
+		ret = err_set(err, -EINVAL, "Parameter '%s' is out of range", name);
 	*ns = seconds * UINT64_C(1000000000);
 	return ret;
 }
@@ -92,7 +92,9 @@ static int nbd_driver_open(struct co *co, const struct driver_context *context, 
 	int ret = address_take(tree, &address, err);
 
 	if (ret == 0)
-		ret = delay_take(tree, &open.reconnect_ns, err);
+		ret = delay_take(tree, "reconnect-delay", &open.reconnect_ns, err);
+	if (ret == 0)
+		ret = delay_take(tree, "open-timeout", &open.open_ns, err);
 	if (ret == 0)
 		ret = connections_take(tree, &open.connections, err);
 	if (ret == 0)

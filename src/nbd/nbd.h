@@ -34,6 +34,7 @@ struct nbd_open {
 	bool write;
 	bool no_flush;        /* cache=unsafe: flush does nothing */
 	unsigned connections; /* at most; 0: NBD_CONNECTIONS */
+	uint64_t open_ns;     /* keep trying to connect for so long; 0: once */
 	/*
 	 * How long requests wait for a new connection when there is none any more; 0: they fail. So that nothing is lost when it is
 	 * the server that went away, every change is then made durable at once (FUA), where the server can do that; where it

@@ -138,7 +138,7 @@ static int change(struct co *co, struct client *b, struct nbd_command *cmd, bool
 {
 	if (b->info.can_fua && (durable || b->reconnect_ns != 0))
 		cmd->flags |= LIBNBD_CMD_FLAG_FUA;
-	else
+	else if (b->info.can_flush) /* a server without flush has nothing to forget */
 		b->changes++;
 	return command(co, b, cmd);
 }
@@ -342,11 +342,24 @@ static bool address_copy(const struct nbd_address *from, struct nbd_address *to)
 	return !failed;
 }
 
+/* A server that isn't there yet may come. */
+static int first_open(struct co *co, struct client *b, uint64_t patience_ns, struct err *err)
+{
+	uint64_t until = co_now(co) + patience_ns, pause = RETRY_LEAST_NS;
+	int ret;
+
+	while ((ret = nbd_link_open(co, &b->conn[0], &b->address, err)) != 0 && co_now(co) < until) {
+		co_sleep(co, MIN(pause, until - co_now(co)));
+		pause = MIN(2 * pause, RETRY_MOST_NS);
+	}
+	return ret;
+}
+
 /* The first connection tells whether there may be more; those that can't be had are done without. */
 static int conns_open(struct co *co, struct client *b, const struct nbd_open *how, struct err *err)
 {
 	unsigned most = how->connections != 0 ? MIN(how->connections, (unsigned)NBD_CONNECTIONS) : NBD_CONNECTIONS;
-	int ret = nbd_link_open(co, &b->conn[0], &b->address, err);
+	int ret = first_open(co, b, how->open_ns, err);
 
 	if (ret != 0)
 		return ret;

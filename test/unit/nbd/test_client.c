@@ -200,6 +200,27 @@ static void server_stays_away(struct co *co)
 	CHECK_INT(node_close(co, b.n), 0); /* nothing was written, so nothing is lost */
 }
 
+static void open_main(struct co *co, void *arg)
+{
+	struct bench *b = arg;
+
+	connect_to(co, b, (struct nbd_open){.open_ns = UINT64_C(60000) * MS});
+	b->done++;
+}
+
+static void server_comes_late(struct co *co)
+{
+	struct bench b = {0};
+
+	CHECK_INT(co_spawn(co_sched_of(co), "open", open_main, &b), 0);
+	co_sleep(co, 20 * MS);
+	CHECK_INT(b.done, 0);
+	rig_start(co, &b.rig, (struct nbd_options){.address = "unix:" SOCKET});
+	while (b.done == 0)
+		co_sleep(co, MS);
+	end(co, &b);
+}
+
 static void refused(struct co *co)
 {
 	struct nbd_address nobody = {.path = (char *)"nobody.sock"},
@@ -233,6 +254,7 @@ int main(void)
 		TEST(server_gone),
 		TEST(server_comes_back),
 		TEST(server_stays_away),
+		TEST(server_comes_late),
 		TEST(refused),
 	};
 
