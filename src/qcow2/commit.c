@@ -100,11 +100,11 @@ static void capture_table(
 	}
 }
 
-static void capture_header(struct qcow2 *q)
+static void capture_header(struct qcow2 *q, enum node_event event)
 {
 	qcow2_header_patch(&q->header, q->sector);
-	memcpy(qcow2_batch_add(MUTANT(37) ? &q->phase_a : &q->phase_b, NODE_EVENT_NONE, 0, QCOW2_HEADER_SECTOR),
-		q->sector, QCOW2_HEADER_SECTOR);
+	memcpy(qcow2_batch_add(MUTANT(37) ? &q->phase_a : &q->phase_b, event, 0, QCOW2_HEADER_SECTOR), q->sector,
+		QCOW2_HEADER_SECTOR);
 	q->header_dirty = false;
 	q->header_writing = true;
 }
@@ -128,13 +128,13 @@ static int capture(struct qcow2 *q, bool *l1_moved)
 	if (refcounts)
 		capture_cache(
 			&q->refcount_cache, MUTANT(9) || (MUTANT(29) && qcow2_is_lazy(q)) ? &q->phase_b : &q->phase_a);
-	capture_table(q, &q->l1, NODE_EVENT_L1_UPDATE, q->header.l1.off, q->l1_moved,
-		q->l1_moved || MUTANT(8) ? &q->phase_a : &q->phase_b);
+	capture_table(q, &q->l1, *l1_moved ? NODE_EVENT_L1_GROW_WRITE_TABLE : NODE_EVENT_L1_UPDATE, q->header.l1.off,
+		q->l1_moved, q->l1_moved || MUTANT(8) ? &q->phase_a : &q->phase_b);
 	if (!MUTANT(10))
 		capture_cache(&q->l2_cache, &q->phase_b);
 	capture_table(q, &q->reftable, NODE_EVENT_REFTABLE_UPDATE, q->header.reftable.off, false, &q->phase_b);
 	if (q->header_dirty)
-		capture_header(q);
+		capture_header(q, *l1_moved ? NODE_EVENT_L1_GROW_ACTIVATE_TABLE : NODE_EVENT_NONE);
 	qcow2_freed_move(&q->freed_commit, &q->freed);
 	q->l1_moved = q->dirty = q->commit_soon = q->refcounts_wanted = false;
 	return 0;
