@@ -18,6 +18,8 @@
 typedef unsigned __int128 level; /* billionths; what is poured in is at most 2^64 units */
 
 #define UNIT ((level)1000000000)
+#define LOOK_NS                                                                                                        \
+	UINT64_C(100000000) /* a request looks so often whether its node is being drained: then nothing holds it */
 
 enum { READS, WRITES, DIRECTIONS };
 
@@ -208,8 +210,8 @@ static void limit(struct co *co, struct throttle *t, unsigned direction, uint64_
 
 		group_leak(g, co_now(co));
 		ns = gate_wait(g, direction, &cost);
-		if (ns > 0)
-			(void)!co_queue_wait_until(co, &gate->inside, co_now(co) + ns);
+		if (ns > 0 && t->node.drains == 0)
+			(void)!co_queue_wait_until(co, &gate->inside, co_now(co) + MIN(ns, LOOK_NS));
 		else if (gate_yields(g, direction))
 			co_yield(co);
 		else

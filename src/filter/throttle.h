@@ -10,7 +10,7 @@
  * second and holds a tenth of that, keeps it from coming all at once.
  *
  * Requests of one kind pass in turn: among the nodes of a group one after the other, of each node first come, first
- * served. Reads and writes have limits of their own, besides those of both together; zeroing and discarding count as
+ * served; while a node is being drained its requests don't wait. Reads and writes have limits of their own, besides those of both together; zeroing and discarding count as
  * writes, flushing is free.
  */
 #ifndef CORRAL_FILTER_THROTTLE_H

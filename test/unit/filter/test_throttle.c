@@ -284,6 +284,33 @@ static void other_limits_hold_at_once(void **state)
 	bench_run(change_body, &l);
 }
 
+static void drain_body(struct co *co, void *arg)
+{
+	struct bench *b = arg;
+	struct client c[8];
+
+	b->until = SECOND;
+	for (unsigned i = 0; i < ARRAY_ENTRIES(c); i++) {
+		c[i] = (struct client){.b = b, .bytes = 512};
+		go(&b->world, "client", client_main, &c[i]);
+	}
+	co_sleep(co, SECOND / 20);
+	assert(b->done[0] == 1);
+	b->stop = true;
+	must(node_drain_begin(co, b->n[0]));
+	assert(b->done[0] == 9 && co_now(co) <= SECOND / 5);
+	node_drain_end(b->n[0]);
+}
+
+static void drained_node_waits_for_no_limit(void **state)
+{
+	struct throttle_limits l = {0};
+
+	(void)state;
+	set(&l, "iops-total", 1);
+	bench_run(drain_body, &l);
+}
+
 /* ---- options ---- */
 
 static void refused(const char *a, uint64_t va, const char *b, uint64_t vb, const char *says)
@@ -330,6 +357,7 @@ int main(void)
 		cmocka_unit_test(nodes_of_a_group_take_turns),
 		cmocka_unit_test(reads_and_writes_share_what_is_of_both),
 		cmocka_unit_test(other_limits_hold_at_once),
+		cmocka_unit_test(drained_node_waits_for_no_limit),
 		cmocka_unit_test(limits_that_contradict_each_other_are_refused),
 	};
 
