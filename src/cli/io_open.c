@@ -10,6 +10,7 @@
 #include "api/options.h"
 #include "base/cleanup.h"
 #include "cli/io.h"
+#include "cli/open.h"
 #include "cli/options.h"
 #include "file/file.h"
 #include "filter/blkdebug.h"
@@ -133,11 +134,11 @@ static int filters_open(struct co *co, const struct cli_io_settings *settings, s
 }
 
 /* Those that options name by their ID. */
-static unsigned objects_list(const struct cli_secrets *secrets, struct image_secret out[CLI_SECRETS])
+static unsigned objects_list(const struct cli_secrets *secrets, struct image_secret *out)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < secrets->n; i++) {
+	for (unsigned i = 0; out && i < secrets->n; i++) {
 		out[n].id = secrets->v[i].id;
 		n += cli_secret_find(secrets, secrets->v[i].id, &out[n].secret);
 	}
@@ -147,26 +148,30 @@ static unsigned objects_list(const struct cli_secrets *secrets, struct image_sec
 static int chain_open(struct co *co, const struct cli_io_session *s, const struct cli_io_settings *settings,
 	json_t *tree, struct node **out, struct err *err)
 {
+	AUTO_FREE struct image_secret *objects = calloc(CLI_SECRETS, sizeof(*objects)); /* stacks are small */
+	bool guessed = false;
 	struct image_open how = {
 		.path = settings->path ? settings->path : "",
 		.options = tree,
 		.write = !settings->read_only && !settings->snapshot,
 		.no_lock = settings->force_share,
 		.cache = settings->cache,
+		.qemu = cli_is_qemu(),
+		.guessed_raw = &guessed,
+		.objects = objects,
+		.objects_n = objects_list(s->secrets, objects),
 	};
-	struct image_secret objects[CLI_SECRETS];
-	int ret = cli_secret_use(s->secrets, "io", &how);
+	int ret;
 
 	cli_allow_use(s->allow, &how);
-	how.objects = objects;
-	how.objects_n = objects_list(s->secrets, objects);
-
-	if (ret < 0)
-		return ret;
 	if (settings->native && settings->cache != IMAGE_NONE && settings->cache != IMAGE_DIRECTSYNC)
 		return err_set(err, -EINVAL,
 			"aio=native was specified, but it requires cache.direct=on, which was not specified.");
+	if (cli_secret_use(s->secrets, "io", &how) < 0)
+		return err_set(err, -EINVAL, "there is no such passphrase");
 	ret = image_open_plain(co, &how, out, err);
+	if (ret == 0 && guessed)
+		cli_guess_warn(how.path);
 	if (ret == 0 && settings->snapshot)
 		ret = overlay_open(co, *out, out, err);
 	if (ret < 0)

@@ -57,7 +57,7 @@ static int cache_take(struct cli_image *image)
 	return cli_complain("Invalid %scache option: %s", image->source ? "source " : "", image->cache);
 }
 
-static void guess_warn(const char *path)
+void cli_guess_warn(const char *path)
 {
 	fprintf(stderr,
 		"WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
@@ -105,7 +105,7 @@ static int image_open_how(struct co *co, const struct cli_image *image, struct n
 	if (ret < 0)
 		return cli_complain("%s", err->text);
 	if (guessed)
-		guess_warn(image_file_of(*out) ? file_path(image_file_of(*out)) : how.path);
+		cli_guess_warn(image_file_of(*out) ? file_path(image_file_of(*out)) : how.path);
 	return 0;
 }
 

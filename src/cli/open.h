@@ -69,6 +69,9 @@ int cli_storage_open(struct co *co, struct cli_common *common, struct cli_image 
  * malloc'd, NULL: no memory. */
 char *cli_image_name(const struct cli_image *image, struct node *n);
 
+/* That raw was guessed (struct image_open), in QEMU's words. */
+void cli_guess_warn(const char *path);
+
 void cli_common_fini(struct cli_common *common);
 
 #endif

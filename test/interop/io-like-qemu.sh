@@ -31,7 +31,7 @@ agrees() {
 		shift 2
 	fi
 	run_in theirs qemu-io "$@" <"$input"
-	run_in ours "$CORRAL" io "$@" <"$input"
+	run_in ours "${OURS[@]}" "$@" <"$input"
 	for file in out err; do
 		normalized theirs.$file >theirs.text
 		normalized ours.$file >ours.text
@@ -43,6 +43,7 @@ agrees() {
 	CASES=$((CASES + 1))
 }
 CASES=0
+OURS=("$CORRAL" io)
 
 mkdir images
 create images/a.qcow2 64M
@@ -136,5 +137,15 @@ done
 # ---- other drivers ----
 agrees -r -c length -c 'read -P 0 0 4k' --image-opts driver=null-co,size=2M,read-zeroes=on
 agrees -c 'read 0 1M' -c map --image-opts driver=copy-on-read,file.driver=qcow2,file.file.filename=over.qcow2
+# ---- called by that name ----
+mkdir as
+ln -s "$CORRAL" as/qemu-io
+OURS=("$PWD/as/qemu-io")
+agrees -c map r.raw
+agrees -c 'write 512 512' -c 'read 0 512' r.raw
+agrees -c length null-co://
+agrees -c 'read 0 512' nofile
+create -b "$PWD/images/back.raw" -F raw images/far.qcow2
+agrees -c 'read 0 64k' -c map far.qcow2
 say "$CASES cases"
 passed
