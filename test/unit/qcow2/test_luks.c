@@ -248,7 +248,8 @@ static void slots(struct co *co, void *arg)
 
 	CHECK_INT(change(co, r, false, -1, second, false), 0);
 	CHECK(opens(co, r, first) && !opens(co, r, second) && opens(co, r, third));
-	CHECK_INT(change(co, r, false, 1, none, false), 0); /* once more: its material is wiped again */
+	CHECK_INT(change(co, r, false, 1, none, false), -EINVAL);
+	CHECK_INT(change(co, r, false, 1, none, true), 0); /* once more: its material is wiped again */
 	CHECK_INT(change(co, r, true, 6, second, true), 0);
 	CHECK(opens(co, r, first) && opens(co, r, second) && !opens(co, r, third));
 	CHECK_INT(change(co, r, false, 6, first, false), -EACCES);
