@@ -232,12 +232,12 @@ static void test_growth(void **state)
 
 /* ---- space ---- */
 
-/* Writing and discarding the same range for ever doesn't make the file grow for ever. */
+/* Writing and discarding the same range for ever doesn't make the file grow for ever. What is freed is used again when it
+ * could be given back in the background, which takes its time on a busy machine: but far less than the 50 MiB written here. */
 static void churn(struct co *co, void *arg)
 {
 	struct image im = {.path = arg};
 	static uint8_t data[256 << 10];
-	uint64_t after_ten = 0;
 
 	memset(data, 1, sizeof(data));
 	image_create(co, im.path,
@@ -248,10 +248,8 @@ static void churn(struct co *co, void *arg)
 		CHECK_INT(node_discard(co, im.node, (i % 8) * sizeof(data), sizeof(data)), 0);
 		if (i % 3 == 0)
 			CHECK_INT(node_flush(co, im.node), 0);
-		if (i == 10)
-			after_ten = im.delay->size;
 	}
-	CHECK(im.delay->size <= 2 * after_ten);
+	CHECK(im.delay->size <= 6 * MiB);
 	CHECK_INT(node_close(co, im.node), 0);
 	image_check(co, im.path);
 }
