@@ -154,7 +154,7 @@ refused 'Lazy refcounts' -o compat=0.10,lazy_refcounts=on refused 1M
 refused "'maybe'|'on' or 'off'" -o lazy_refcounts=maybe refused 1M
 refused "'1.2'" -o compat=1.2 refused 1M
 refused "'much'" -o preallocation=much refused 1M
-refused "'full'" -f raw -o preallocation=full refused 1M
+refused "mode: metadata" -f raw -o preallocation=metadata refused 1M
 refused "'lzma'" -o compression_type=lzma refused 1M
 refused "'on' or 'off'" -o extended_l2=maybe refused 1M
 refused 'at least 16384' -o extended_l2=on,cluster_size=8k refused 1M
@@ -165,7 +165,7 @@ refused 'requires data-file' -o data_file_raw=on refused 1M
 refused 'at the same time' -o data_file=data,data_file_raw=on -b base.qcow2 -F qcow2 refused
 refused 'local file' -o data_file=nbd://localhost/x refused 1M
 refused 'local file' -o data_file= refused 1M
-refused 'local file' -f raw -o data_file=data refused 1M
+refused "parameter 'data_file'" -f raw -o data_file=data refused 1M
 refused "'colour'" -o colour=red refused 1M
 refused "'vmdk'" -f vmdk refused 1M
 refused 'without backing format' -b base.qcow2 refused 1M

@@ -240,7 +240,10 @@ bent() {
 	stop
 	serve image
 	fails 'Input/output|failed' qemu-io -f raw -c 'write 64k 4k' "$URI"
-	stop
+	kill -TERM "$SERVER"
+	ended "$SERVER" 20 || fail "the server doesn't end"
+	wait "$SERVER" && fail "the server says that all is well with an entry of $1"
+	unset "SERVERS[$SERVER]"
 	equal "$(python3 "$INTEROP/header.py" get image incompatible)" 6 "features, the corrupt bit among them, with an entry of $1"
 }
 bent 0x8000000000020000
