@@ -162,7 +162,7 @@ static int parse_stats(struct serve *s, const char *seconds)
 
 static int parse_slow_turn(struct serve *s, const char *ms)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	int r = parse_number("slow-turn", ms, 1000000, &n);
 
 	if (r == 0)

@@ -145,7 +145,7 @@ bool driver_should_kick(struct driver *d)
 	uint16_t old = d->kicked_at, flags, place;
 
 	d->kicked_at = d->avail_at;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	if (!d->packed && !d->event_index)
 		return get16(d, d->used) == 0;
 	if (!d->packed)
