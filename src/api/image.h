@@ -77,6 +77,9 @@ bool image_cache_writethrough(enum image_cache cache);
 /* "qcow2" or "raw", by looking at the first bytes. */
 int image_probe(struct co *co, struct node *file, const char **format) ATTR_MUST_USE;
 
+/* Whether a name is of a protocol or json:, rather than a path. QEMU's rule: a colon before the first slash. */
+bool image_has_protocol(const char *name);
+
 /* The path of a name found in the header of the image at `path`, as qemu-img shows it in full-backing-filename; malloc'd. */
 char *image_relative_path(const char *path, const char *name);
 

@@ -14,8 +14,7 @@
 #include "base/cleanup.h"
 #include "io/io.h"
 
-/* QEMU's rule: a colon before the first slash. */
-static bool has_protocol(const char *name) { return name[strcspn(name, ":/")] == ':'; }
+bool image_has_protocol(const char *name) { return name[strcspn(name, ":/")] == ':'; }
 
 static const char *last_part(const char *path)
 {
@@ -29,7 +28,7 @@ char *image_relative_path(const char *path, const char *name)
 	int dir = (int)(last_part(path) - path);
 	char *full;
 
-	if (name[0] == '/' || has_protocol(name))
+	if (name[0] == '/' || image_has_protocol(name))
 		return strdup(name);
 	return asprintf(&full, "%.*s%s", dir, path, name) < 0 ? NULL : full;
 }
@@ -53,7 +52,7 @@ static int name_check(const char *what, const char *name, const char **local, st
 				: "record a plain path, or give the file with --data-file");
 	if (strncmp(name, "file:", 5) == 0 && name[5] != '\0')
 		*local = name + 5;
-	else if (has_protocol(name))
+	else if (image_has_protocol(name))
 		return err_set(err, -ENOTSUP,
 			"the image names a %s that isn't a local file ('%s'), which is never followed", what, name);
 	return 0;

@@ -317,7 +317,7 @@ static int data_take(struct create *c, struct err *err)
 {
 	if (!c->data_file)
 		return 0;
-	if (!c->data_file[0] || c->data_file[strcspn(c->data_file, ":/")] == ':')
+	if (!c->data_file[0] || image_has_protocol(c->data_file))
 		return err_set(err, -EINVAL, "data_file is the path of a local file");
 	c->how.data_name = c->data_file;
 	return 0;

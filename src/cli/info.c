@@ -79,10 +79,6 @@ static int parse(struct info *in, int argc, char **argv)
 
 /* ---- one image ---- */
 
-#define KNOWN_FEATURES                                                                                                 \
-	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
-		QCOW2_INCOMPAT_EXTENDED_L2)
-
 /* Of a qcow2 image in `file`, or of a node of another driver. */
 static int node_describe(struct co *co, struct info *in, struct node *n, const char *driver, const char *name)
 {
@@ -93,7 +89,7 @@ static int node_describe(struct co *co, struct info *in, struct node *n, const c
 		header = malloc(sizeof(*header));
 		if (!header)
 			return err_set(&in->err, -ENOMEM, "no memory");
-		if (qcow2_header_load(co, n, KNOWN_FEATURES, header, &in->err) < 0)
+		if (qcow2_header_load(co, n, QCOW2_INCOMPAT_KNOWN, header, &in->err) < 0)
 			return in->err.code;
 	}
 	image = describe_image(co, name, n, driver, header, &in->err);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/image.h"
 #include "api/signature.h"
 #include "base/cleanup.h"
 #include "base/math.h"
@@ -121,7 +122,7 @@ static const char *where_of(const char *name)
 {
 	if (strncmp(name, "json:", 5) == 0)
 		return "json";
-	if (name[strcspn(name, ":/")] == ':' && strncmp(name, "file:", 5) != 0)
+	if (image_has_protocol(name) && strncmp(name, "file:", 5) != 0)
 		return "protocol";
 	if (name[0] == '/' || strncmp(name, "file:/", 6) == 0)
 		return "absolute";

@@ -33,7 +33,7 @@ int serve_user_parse(struct serve *s, const char *text)
 }
 
 /* A name by which storage is reached over a network, and may have to be reached again. */
-static bool is_remote(const char *path) { return path[strcspn(path, ":/")] == ':' && strncmp(path, "file:", 5) != 0; }
+static bool is_remote(const char *path) { return image_has_protocol(path) && strncmp(path, "file:", 5) != 0; }
 
 static bool reaches_out(const struct serve *s)
 {

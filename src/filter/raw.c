@@ -8,6 +8,7 @@
 
 #include "base/math.h"
 #include "filter/filter.h"
+#include "filter/pass.h"
 
 static const char magic[] = {'Q', 'F', 'I', '\xfb'}; /* that a qcow2 image begins with */
 
@@ -93,20 +94,7 @@ static int raw_resize(struct co *co, struct node *n, uint64_t size)
 
 static int raw_map(struct co *co, struct node *n, struct guest at, uint64_t len, struct node_extent *out)
 {
-	uint64_t host = raw_of(n)->window.off + at.off;
-	struct node_status st;
-	int ret = node_status(co, n->file, host, len, true, &st);
-
-	if (ret < 0)
-		return ret;
-	*out = (struct node_extent){
-		.kind = st.zero ? NODE_ZERO : NODE_DATA,
-		.in_place = !st.zero,
-		.has_host = st.has_host,
-		.host = st.host,
-		.len = st.len,
-	};
-	return 0;
+	return pass_map(co, n, (struct guest){raw_of(n)->window.off + at.off}, len, out);
 }
 
 static int raw_close(struct co *co ATTR_UNUSED, struct node *n)

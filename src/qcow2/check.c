@@ -16,9 +16,6 @@
 #include "base/cleanup.h"
 #include "qcow2/repair.h"
 
-#define KNOWN_FEATURES                                                                                                 \
-	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
-		QCOW2_INCOMPAT_EXTENDED_L2)
 #define PROGRESS_STEPS 1000 /* how often it is told, at most */
 
 void qcow2_check_found(struct qcow2_checker *c, uint64_t *total, const char *format, ...)
@@ -118,7 +115,7 @@ int qcow2_check_image(
 	c->file = file;
 	c->how = how;
 	c->out = out;
-	ret = qcow2_header_load_damaged(co, file, KNOWN_FEATURES, &c->header, err);
+	ret = qcow2_header_load_damaged(co, file, QCOW2_INCOMPAT_KNOWN, &c->header, err);
 	if (ret < 0)
 		return ret;
 	return how->fix ? qcow2_repair(co, c, err) : check(co, c, err);

@@ -16,10 +16,6 @@
 #include "qcow2/engine.h"
 #include "qcow2/snapshot.h"
 
-#define FEATURES_KNOWN                                                                                                 \
-	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
-		QCOW2_INCOMPAT_EXTENDED_L2)
-
 int qcow2_corrupt(struct co *co, struct qcow2 *q, const char *format, ...)
 {
 	va_list args;
@@ -312,13 +308,13 @@ static int recover(struct co *co, struct qcow2 *q, struct node *file, struct err
 			"(corral check -r all), or open it read only");
 		return rc;
 	}
-	return qcow2_header_load(co, file, FEATURES_KNOWN, &q->header, err);
+	return qcow2_header_load(co, file, QCOW2_INCOMPAT_KNOWN, &q->header, err);
 }
 
 static int read_header(
 	struct co *co, struct qcow2 *q, struct node *file, const struct qcow2_options *o, struct err *err)
 {
-	int rc = qcow2_header_load(co, file, FEATURES_KNOWN, &q->header, err);
+	int rc = qcow2_header_load(co, file, QCOW2_INCOMPAT_KNOWN, &q->header, err);
 
 	if (!rc)
 		rc = refuse(q, o, err);

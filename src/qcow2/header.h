@@ -29,6 +29,7 @@ enum { /* incompatible_features */
 	QCOW2_INCOMPAT_DATA_FILE = 1 << 2,
 	QCOW2_INCOMPAT_COMPRESSION = 1 << 3,
 	QCOW2_INCOMPAT_EXTENDED_L2 = 1 << 4,
+	QCOW2_INCOMPAT_KNOWN = (1 << 5) - 1, /* all of these */
 };
 enum { QCOW2_COMPAT_LAZY_REFCOUNTS = 1 << 0 };
 enum { QCOW2_AUTOCLEAR_BITMAPS = 1 << 0, QCOW2_AUTOCLEAR_DATA_FILE_RAW = 1 << 1 };

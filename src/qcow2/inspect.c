@@ -76,8 +76,8 @@ static int features_check(struct co *co, struct inspector *in)
 	AUTO_FREE struct qcow2_header *again = malloc(sizeof(*again));
 	int rc = again ? 0 : err_set(in->err, -ENOMEM, "no memory");
 
-	if (rc == 0 && in->out->header.incompatible & ~(uint64_t)QCOW2_INSPECT_KNOWN)
-		rc = outcome(in, qcow2_header_load_damaged(co, in->file, QCOW2_INSPECT_KNOWN, again, in->err));
+	if (rc == 0 && in->out->header.incompatible & ~(uint64_t)QCOW2_INCOMPAT_KNOWN)
+		rc = outcome(in, qcow2_header_load_damaged(co, in->file, QCOW2_INCOMPAT_KNOWN, again, in->err));
 	if (rc == 0 && in->out->header.incompatible & QCOW2_INCOMPAT_CORRUPT)
 		anomaly(in, "the image is marked corrupt: an earlier user found damage in it");
 	return rc;

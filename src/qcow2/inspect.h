@@ -9,10 +9,6 @@
 
 #include "qcow2/qcow2.h"
 
-#define QCOW2_INSPECT_KNOWN                                                                                            \
-	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION |       \
-		QCOW2_INCOMPAT_EXTENDED_L2)
-
 struct qcow2_inspection {
 	/* Not to be used if it couldn't even be parsed leniently: the first anomaly says why. */
 	bool has_header;
