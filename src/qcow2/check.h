@@ -136,7 +136,8 @@ struct qcow2_fetch { /* clusters that are read side by side; those that adjoin, 
 	} runs[QCOW2_PIECES];
 	struct co_group group;
 };
-int qcow2_fetch_init(struct qcow2_fetch *f, struct qcow2_checker *c) ATTR_MUST_USE;
+/* Room for `most` clusters at once, or as many as are worth it: thousands of small tables cost no memory each. */
+int qcow2_fetch_init(struct qcow2_fetch *f, struct qcow2_checker *c, uint64_t most) ATTR_MUST_USE;
 void qcow2_fetch_fini(struct qcow2_fetch *f);
 void qcow2_fetch_add(struct qcow2_fetch *f, uint64_t host, uint64_t index, uint64_t entry);
 static inline bool qcow2_fetch_full(const struct qcow2_fetch *f) { return f->n == f->room; }

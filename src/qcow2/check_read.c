@@ -16,11 +16,12 @@ int qcow2_check_read(struct co *co, struct qcow2_checker *c, uint64_t off, void 
 	return inside ? node_read(co, c->file, off, IOV_BUF(to, inside)) : 0;
 }
 
-int qcow2_fetch_init(struct qcow2_fetch *f, struct qcow2_checker *c)
+int qcow2_fetch_init(struct qcow2_fetch *f, struct qcow2_checker *c, uint64_t most)
 {
 	f->c = c;
 	f->n = 0;
-	f->room = (unsigned)MIN(MAX(FETCH_BYTES / c->cluster_bytes, UINT64_C(1)), (uint64_t)QCOW2_PIECES);
+	f->room = (unsigned)MIN(FETCH_BYTES / c->cluster_bytes, MIN(most, (uint64_t)QCOW2_PIECES));
+	f->room = MAX(f->room, 1U);
 	f->memory = node_alloc(f->room * c->cluster_bytes);
 	return f->memory ? 0 : -ENOMEM;
 }

@@ -330,7 +330,7 @@ int qcow2_check_compare(struct co *co, struct qcow2_checker *c)
 {
 	AUTO_FREE struct qcow2_fetch *f = calloc(1, sizeof(*f));
 	uint64_t end = 0;
-	int ret = f ? qcow2_fetch_init(f, c) : -ENOMEM;
+	int ret = f ? qcow2_fetch_init(f, c, QCOW2_PIECES) : -ENOMEM;
 
 	if (ret < 0)
 		return ret;

@@ -116,9 +116,9 @@ int qcow2_check_tables(struct co *co, struct qcow2_checker *c, struct host l1, u
 		return -ENOMEM;
 	*w = (struct walk){
 		.c = c, .window.file = c->file, .l1 = l1, .entries = MIN((uint64_t)entries, inside), .fn = fn};
-	ret = qcow2_fetch_init(&w->fetch[0], c);
+	ret = qcow2_fetch_init(&w->fetch[0], c, w->entries);
 	if (ret == 0)
-		ret = qcow2_fetch_init(&w->fetch[1], c);
+		ret = qcow2_fetch_init(&w->fetch[1], c, w->entries);
 	if (ret == 0)
 		ret = tables_walk(co, w);
 	qcow2_fetch_fini(&w->fetch[0]);
