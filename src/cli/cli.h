@@ -20,6 +20,7 @@ struct command {
 };
 
 int cmd_amend(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_bitmap(int argc, char **argv);
 int cmd_commit(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
@@ -47,6 +48,9 @@ void cli_help_print(FILE *to);
 /* The engine called `name` ("uring", "threads", "auto"); NULL: what the environment's CORRAL_AIO says, or "auto".
  * -EINVAL: there is none of that name, and stderr says so. */
 int cli_engine(const char *name, enum io_engine *out) ATTR_MUST_USE;
+
+/* What -i of QEMU's tools says: threads, io_uring, or native, which is what io_uring is here but for O_DIRECT alone. -EINVAL. */
+int cli_aio_parse(const char *mode, enum io_engine *out, bool *native) ATTR_MUST_USE;
 
 /* Makes the engine, runs fn(co, arg) in a coroutine until nothing is alive, frees the engine. What fn returns is the
  * exit status; 1, explained on stderr, if there could be no engine or no coroutine. */

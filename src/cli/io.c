@@ -80,19 +80,6 @@ static const struct option long_options[] = {
 
 /* ---- arguments ---- */
 
-static int engine_parse(struct io_arguments *a, const char *mode)
-{
-	if (strcmp(mode, "threads") == 0)
-		a->engine = IO_THREADS;
-	else if (strcmp(mode, "io_uring") == 0)
-		a->engine = IO_URING;
-	else if (strcmp(mode, "native") == 0)
-		a->settings.native = true;
-	else
-		return cli_complain("Invalid aio option: %s", mode), -EINVAL;
-	return 0;
-}
-
 static int command_add(struct io_arguments *a, const char *command)
 {
 	if (a->commands_n == COMMANDS)
@@ -113,7 +100,7 @@ static int parse_one(struct io_arguments *a, int option, const char *culprit)
 	case 't': return cli_io_cache_set(&a->settings, optarg);
 	case 'd': return cli_io_discard_set(&a->settings, optarg);
 	case 'm': a->misaligned = true; return 0;
-	case 'i': return engine_parse(a, optarg);
+	case 'i': return cli_aio_parse(optarg, &a->engine, &a->settings.native);
 	case 'k': a->settings.native = true; return 0;
 	case 'U': a->settings.force_share = true; return 0;
 	case 'T': return 0;

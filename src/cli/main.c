@@ -13,6 +13,7 @@
 
 static const struct command commands[] = {
 	{"amend", "change the version and other options of an image", cmd_amend},
+	{"bench", "measure how fast an image is", cmd_bench},
 	{"bitmap", "add, remove or change a persistent dirty bitmap of an image", cmd_bitmap},
 	{"create", "make a new image", cmd_create},
 	{"info", "show what an image is", cmd_info},

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/options.h"
+
 int cli_engine(const char *name, enum io_engine *out)
 {
 	const char *asked = name ? name : getenv("CORRAL_AIO");
@@ -22,6 +24,19 @@ int cli_engine(const char *name, enum io_engine *out)
 			name ? "--aio" : "CORRAL_AIO", asked);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+int cli_aio_parse(const char *mode, enum io_engine *out, bool *native)
+{
+	if (strcmp(mode, "threads") == 0)
+		*out = IO_THREADS;
+	else if (strcmp(mode, "io_uring") == 0)
+		*out = IO_URING;
+	else if (strcmp(mode, "native") == 0)
+		*native = true;
+	else
+		return cli_complain("Invalid aio option: %s", mode), -EINVAL;
 	return 0;
 }
 

@@ -72,6 +72,7 @@ class Side:
         text = re.sub(r'"date-n?sec": \d+', '"date": 0', text)
         text = re.sub(r"(uuid: |\"uuid\": \")[0-9a-f-]{36}", r"\1UUID", text)
         text = re.sub(r"#block\d+", "#block", text)
+        text = re.sub(r"completed in [0-9.]+ seconds", "completed in TIME", text)
         return ordered(text.rstrip())
 
 

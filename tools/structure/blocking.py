@@ -68,6 +68,7 @@ ALLOWED = {
     "api": ("parses options, in memory", "json_* strtod ldexp"),
     "export_nbd_tls.c": ("computes on memory; handshakes on helper threads", "gnutls_*"),
     "export_nbd_tls_creds.c": ("reads its files before there is a coroutine", "gnutls_*"),
+    "cli_bench_load.c": ("asks what it has used, before and after", "getrusage"),
     "cli_io.c": ("a read of standard input when it has something, or has ended", "read"),
     "cli_io_control.c": ("what its user wants it to die of", "raise"),
     "cli_io_open.c": ("a temporary file is made, and its name removed: no data", "mkstemp close unlink"),
