@@ -73,6 +73,7 @@ bool sim_net_takes(const struct io_op *op)
 	switch (op->code) {
 	case IO_OP_LISTEN:
 	case IO_OP_CONNECT:
+	case IO_OP_INHERIT:
 	case IO_OP_ACCEPT:
 	case IO_OP_RECV:
 	case IO_OP_SEND:
@@ -409,6 +410,7 @@ static int64_t operation(struct sim_world *w, const struct io_op *op, bool *wait
 	switch (op->code) {
 	case IO_OP_LISTEN: return do_listen(net, op);
 	case IO_OP_CONNECT: return do_connect(w, op);
+	case IO_OP_INHERIT: return op->fd;
 	case IO_OP_ACCEPT: return do_accept(w, socket_of(net, op->fd), waits);
 	case IO_OP_RECV: return do_recv(w, socket_of(net, op->fd), op, waits);
 	case IO_OP_SEND: return do_send(w, socket_of(net, op->fd), op, waits);
@@ -423,6 +425,10 @@ bool sim_net_finish(struct sim_world *w, struct sim_event *e)
 	bool waits = false;
 
 	e->result = operation(w, op, &waits);
+	if (waits && e->cancelled) {
+		e->result = -ECANCELED;
+		waits = false;
+	}
 	if (waits) {
 		e->due = SIM_NO_TIME;
 		return false;

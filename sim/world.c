@@ -156,12 +156,28 @@ static const struct co_host_ops host_ops = {
 
 static void world_shutdown(struct io *io, int fd) { sim_net_shutdown(container_of(io, struct sim_world, io), fd); }
 
+static void world_cancel(struct io *io, struct io_op *op)
+{
+	struct sim_world *w = container_of(io, struct sim_world, io);
+
+	for (unsigned i = 0; i < w->in_flight; i++) {
+		struct sim_event *e = &w->events[i];
+
+		if (e->op != op)
+			continue;
+		e->cancelled = true;
+		if (e->due == SIM_NO_TIME)
+			e->due = w->now + sim_net_latency(&w->net);
+	}
+}
+
 static void world_free(struct io *io) { (void)io; }
 
 static const struct io_ops io_ops = {
 	.name = "sim",
 	.submit = world_submit,
 	.shutdown = world_shutdown,
+	.cancel = world_cancel,
 	.free = world_free,
 };
 

@@ -69,6 +69,7 @@ struct sim_event {
 	uint32_t write; /* of the disk; 0: none */
 	bool failed;    /* a write whose sectors took the new contents or not */
 	bool early;     /* a read that was served when it was submitted */
+	bool cancelled; /* it waits no more */
 };
 
 struct sim_counts {

@@ -13,9 +13,10 @@
 #include "io/io.h"
 
 enum io_code {
-	IO_OP_OPEN,  /* open, err -> descriptor (the backend's own numbering), info filled */
-	IO_OP_STAT,  /* fd -> size, device, inode and regular of info filled */
-	IO_OP_CLOSE, /* fd; name: of a socket, whose path is removed if it is still the one that listen made */
+	IO_OP_OPEN,   /* open, err -> descriptor (the backend's own numbering), info filled */
+	IO_OP_REOPEN, /* fd of a file that was opened so before, open, err -> the same, info filled */
+	IO_OP_STAT,   /* fd -> size, device, inode and regular of info filled */
+	IO_OP_CLOSE,  /* fd; name: of a socket, whose path is removed if it is still the one that listen made */
 	/* Offset UINT64_MAX: where the descriptor stands; it moves on. */
 	IO_OP_READ,  /* fd, v, n, offset, flags: IO_READ_CACHED -> bytes, 0 at end of file */
 	IO_OP_WRITE, /* fd, v, n, offset, flags -> bytes */
@@ -44,7 +45,7 @@ enum io_code {
 enum { IO_POLL_WRITE = 1 << 0 };
 enum { IO_READ_CACHED = 1 << 0 }; /* the file isn't O_DIRECT: what is read may be in memory */
 enum { IO_FALLOC_ALLOCATE, IO_FALLOC_ZERO, IO_FALLOC_PUNCH };
-enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST };
+enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST, IO_LOCK_RELEASE_ALL };
 enum { IO_SIGNAL_AWAITED = 1 << 0 };
 enum { IO_ADOPT_WAIT, IO_ADOPT_SIGNAL }; /* for which of both the descriptor is meant */
 
@@ -88,6 +89,8 @@ struct io {
 	struct co_sched *sched;
 	int signal_fd; /* -1 until somebody waits for signals */
 	bool signals_ended;
+	bool keeps_files;
+	struct list kept_files; /* once it keeps them */
 };
 
 struct io_ops {
@@ -96,6 +99,8 @@ struct io_ops {
 	void (*submit)(struct io *, struct io_op *);
 	/* Ends a socket, or whoever polls another descriptor: their operations complete. */
 	void (*shutdown)(struct io *, int fd);
+	/* An accept or a receive that may still be waiting: it completes soon, with -ECANCELED if nothing had come. */
+	void (*cancel)(struct io *, struct io_op *);
 	/* Helper threads end when they have finished what they have in hand; later ones are started as they are needed. */
 	void (*threads_stop)(struct io *);
 	void (*threads_start)(struct io *);
@@ -109,6 +114,9 @@ int64_t io_do(struct co *co, struct io_op *op);
 bool io_again(struct co *co, unsigned *tries, int64_t result);
 /* For backends: the operation has its result; its coroutine becomes runnable. */
 void io_complete(struct io_op *op, int64_t result);
+
+/* Closes the descriptors that were kept. */
+void io_kept_files_fini(struct io *io);
 
 int io_uring_new(struct io **out, struct err *err) ATTR_MUST_USE;
 int io_threads_new(struct io **out, struct err *err) ATTR_MUST_USE;

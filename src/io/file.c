@@ -8,25 +8,136 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mutant.h"
 #include "base/cleanup.h"
 #include "base/math.h"
+#include "io/posix.h"
+
+/* How a file was opened, for who opens it so again. */
+struct kept {
+	struct list link; /* of io->kept_files while it is closed */
+	int fd;
+	unsigned flags;
+	char *beneath; /* or NULL */
+	char path[];
+};
 
 struct io_file {
 	struct io_file_info info;
 	int fd;
-	unsigned busy; /* operations under way: none may be left when it is closed */
+	unsigned busy;     /* operations under way: none may be left when it is closed */
+	struct kept *kept; /* NULL: its descriptor is closed with it */
 };
+
+/* ---- descriptors that are kept ---- */
+
+void io_files_keep(struct io *io) { io->keeps_files = true; }
+
+static void kept_free(struct kept *k)
+{
+	if (k != NULL)
+		free(k->beneath);
+	free(k);
+}
+
+/* NULL: no memory, and then it is opened by its name alone. */
+static struct kept *kept_new(const struct io_open *how)
+{
+	size_t len = strlen(how->path) + 1;
+	struct kept *k = malloc(sizeof(*k) + len);
+
+	if (k == NULL)
+		return NULL;
+	*k = (struct kept){.flags = how->flags, .beneath = how->beneath != NULL ? strdup(how->beneath) : NULL};
+	memcpy(k->path, how->path, len);
+	if (how->beneath == NULL || k->beneath != NULL)
+		return k;
+	free(k);
+	return NULL;
+}
+
+static bool same_text(const char *a, const char *b) { return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0; }
+
+/* NULL: none was opened so. */
+static struct kept *kept_find(const struct io *io, unsigned flags, const char *beneath, const char *path)
+{
+	list_for_each(it, &io->kept_files) {
+		struct kept *k = list_entry(it, struct kept, link);
+
+		if (k->flags == flags && same_text(k->beneath, beneath) && strcmp(k->path, path) == 0)
+			return k;
+	}
+	return NULL;
+}
+
+/* False: there is one already. */
+static bool kept_put(struct co *co, struct io_file *f)
+{
+	struct io *io = io_of(co);
+	struct kept *k = take(f->kept);
+
+	if (k == NULL || kept_find(io, k->flags, k->beneath, k->path) != NULL) {
+		kept_free(k);
+		return false;
+	}
+	(void)io_do(co, &(struct io_op){.code = IO_OP_LOCK, .fd = f->fd, .flags = IO_LOCK_RELEASE_ALL});
+	k->fd = f->fd;
+	list_push(&io->kept_files, &k->link);
+	return true;
+}
+
+void io_kept_files_fini(struct io *io)
+{
+	list_for_each_safe(it, &io->kept_files) {
+		struct kept *k = list_entry(it, struct kept, link);
+
+		list_remove(it);
+		io_posix_close(k->fd);
+		kept_free(k);
+	}
+}
+
+/* ---- opening and closing ---- */
+
+static int64_t kept_open(struct co *co, const struct io_open *how, struct io_file *f, struct err *err)
+{
+	struct kept *k = kept_find(io_of(co), how->flags, how->beneath, how->path);
+	int64_t r;
+
+	if (k == NULL)
+		return -ENOENT;
+	list_remove(&k->link);
+	r = io_do(co, &(struct io_op){.code = IO_OP_REOPEN, .fd = k->fd, .open = how, .info = &f->info, .err = err});
+	if (r < 0)
+		list_push(&io_of(co)->kept_files, &k->link);
+	else
+		f->kept = k;
+	return r;
+}
+
+static int64_t name_open(struct co *co, const struct io_open *how, struct io_file *f, struct err *err)
+{
+	bool keeps = io_of(co)->keeps_files && !(how->flags & IO_OPEN_CREATE);
+	int64_t r = io_do(co, &(struct io_op){.code = IO_OP_OPEN, .open = how, .info = &f->info, .err = err});
+
+	if (r >= 0 && keeps)
+		f->kept = kept_new(how);
+	return r;
+}
 
 int io_file_open(struct co *co, const struct io_open *how, struct io_file **out, struct err *err)
 {
 	AUTO_FREE struct io_file *f = calloc(1, sizeof(*f));
-	int64_t r;
+	int64_t r = -ENOENT;
 
 	if (f == NULL)
 		return err_set(err, -ENOMEM, "%s: no memory", how->path);
-	r = io_do(co, &(struct io_op){.code = IO_OP_OPEN, .open = how, .info = &f->info, .err = err});
+	if (io_of(co)->keeps_files)
+		r = kept_open(co, how, f, err);
+	if (r == -ENOENT)
+		r = name_open(co, how, f, err);
 	if (r < 0)
 		return (int)r;
 	f->fd = (int)r;
@@ -40,7 +151,8 @@ void io_file_close(struct co *co, struct io_file *f)
 	if (f == NULL)
 		return;
 	assert(f->busy == 0);
-	(void)io_do(co, &(struct io_op){.code = IO_OP_CLOSE, .fd = f->fd});
+	if (!kept_put(co, f))
+		(void)io_do(co, &(struct io_op){.code = IO_OP_CLOSE, .fd = f->fd});
 	free(f);
 }
 

@@ -31,6 +31,8 @@ int io_new(struct io **out, enum io_engine engine, const struct co_limits *limit
 		return r;
 	io->signal_fd = -1;
 	io->signals_ended = false;
+	io->keeps_files = false;
+	list_init(&io->kept_files);
 	io->sched = co_sched_new(&io->host, limits);
 	if (io->sched == NULL) {
 		io->ops->free(io);
@@ -45,6 +47,7 @@ void io_free(struct io *io)
 	if (io == NULL)
 		return;
 	co_sched_free(io->sched);
+	io_kept_files_fini(io);
 	if (io->signal_fd >= 0)
 		io_posix_close(io->signal_fd);
 	io->ops->free(io);

@@ -63,6 +63,11 @@ struct io_file_info {
 /* Regular files and block devices only; anything else is -EINVAL, explained. */
 int io_file_open(struct co *co, const struct io_open *how, struct io_file **out, struct err *err) ATTR_MUST_USE;
 void io_file_close(struct co *co, struct io_file *f); /* NULL is fine */
+/*
+ * From now on the descriptor of a file that is closed stays, without its locks, and whoever opens the file again in the
+ * same way gets it back: for a process that will be able to open nothing any more. Each is kept once.
+ */
+void io_files_keep(struct io *io);
 const struct io_file_info *io_file_info(const struct io_file *f);
 
 /* Whole or not at all: 0 or a negative errno. Reading past the end gives zeros. */
@@ -112,6 +117,10 @@ ssize_t io_recv(struct co *co, struct io_sock *s, void *buf, size_t len) ATTR_MU
 int io_send(struct co *co, struct io_sock *s, struct iov from) ATTR_MUST_USE; /* all of it */
 /* Ends both directions at once: whoever waits in accept, recv or send is woken. Does not yield. */
 void io_sock_shutdown(struct io_sock *s);
+/* Nobody waits in accept and recv any more: whoever does, or would, gets -ECANCELED, and what has come stays for who has the
+ * socket next; send goes on. Does not yield. */
+void io_sock_pause(struct io_sock *s);
+void io_sock_resume(struct co *co, struct io_sock *s);
 void io_sock_close(struct co *co, struct io_sock *s); /* removes a unix listener's path; NULL is fine */
 
 /* ---- standard input and output ---- */

@@ -198,6 +198,13 @@ static int64_t open_do(const struct io_op *op)
 	return fd;
 }
 
+static int64_t reopen_do(const struct io_op *op)
+{
+	int r = open_settle(op->fd, op->open, op->info);
+
+	return r < 0 ? open_explain(op->open, op->err, r) : op->fd;
+}
+
 /* ---- the others ---- */
 
 /* The locks go now: a request that the kernel hasn't put away wholly keeps the file, and so them, a little longer. */
@@ -227,8 +234,11 @@ static int64_t lock_do(const struct io_op *op)
 		[IO_LOCK_SHARED] = F_RDLCK,
 		[IO_LOCK_RELEASE] = F_UNLCK,
 		[IO_LOCK_TEST] = F_WRLCK,
+		[IO_LOCK_RELEASE_ALL] = F_UNLCK,
 	};
-	struct flock l = {.l_type = types[op->flags], .l_whence = SEEK_SET, .l_start = (off_t)op->offset, .l_len = 1};
+	struct flock l = {.l_type = types[op->flags], .l_whence = SEEK_SET, .l_start = (off_t)op->offset};
+
+	l.l_len = op->flags == IO_LOCK_RELEASE_ALL ? 0 : 1; /* 0: to the end */
 
 	if (fcntl(op->fd, op->flags == IO_LOCK_TEST ? F_OFD_GETLK : F_OFD_SETLK, &l) < 0)
 		return errno == EACCES ? -EAGAIN : -errno;
@@ -302,6 +312,7 @@ int64_t io_posix_do(struct io_op *op)
 
 	switch (op->code) {
 	case IO_OP_OPEN: return open_do(op);
+	case IO_OP_REOPEN: return reopen_do(op);
 	case IO_OP_STAT: return info_get(op->fd, op->info);
 	case IO_OP_CLOSE: return close_do(op);
 	case IO_OP_READ: return result_of(preadv2(op->fd, op->v, n, off, 0));

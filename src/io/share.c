@@ -140,6 +140,10 @@ void io_event_cancel(struct io_event *e)
 	e->io->ops->shutdown(e->io, e->fd);
 }
 
+void io_event_renew(struct io_event *e) { e->cancelled = false; }
+
+int io_event_fd(const struct io_event *e) { return e->fd; }
+
 /* A failure is the receiver's: it is gone, or can't count further, which tells it enough. */
 void io_event_signal(struct co *co, struct io_event *e) { (void)event_do(co, e, IO_OP_EVENT_SIGNAL); }
 

@@ -26,6 +26,15 @@ int io_send_fds(struct co *co, struct io_sock *s, struct iov from, const int *fd
 void io_fd_close(struct co *co, int fd);
 /* Takes the descriptor over, of a stream socket; what it is shows when it is used. -ENOMEM: it is closed. */
 int io_sock_adopt(struct co *co, int fd, struct io_sock **out) ATTR_MUST_USE;
+int io_sock_fd(const struct io_sock *s); /* which stays the socket's */
+
+/* What a unix listener has made in the file system, and removes when it is closed; zeros: nothing. It goes with the listener
+ * when that is handed over. */
+struct io_place {
+	uint64_t device, inode;
+};
+struct io_place io_sock_place(const struct io_sock *s);
+void io_sock_place_set(struct io_sock *s, struct io_place place);
 
 /* ---- notifications: an eventfd, or one end of a pipe ---- */
 
@@ -36,7 +45,9 @@ int io_event_adopt(struct co *co, int fd, bool waits, struct io_event **out) ATT
 /* Waits for the next signal, or takes what came since the last time. -ECANCELED after io_event_cancel; else an error that
  * won't go away. One waiter. */
 int io_event_wait(struct co *co, struct io_event *e) ATTR_MUST_USE;
-void io_event_cancel(struct io_event *e); /* for good */
+void io_event_cancel(struct io_event *e);  /* until it is renewed */
+void io_event_renew(struct io_event *e);   /* nobody waits */
+int io_event_fd(const struct io_event *e); /* which stays the event's */
 void io_event_signal(struct co *co, struct io_event *e);
 /* Nobody waits, or begins to signal; signals under way are waited for. NULL is fine. */
 void io_event_close(struct co *co, struct io_event *e);

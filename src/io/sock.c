@@ -18,8 +18,9 @@
 struct io_sock {
 	struct io *io;
 	int fd;
-	bool shut;
-	unsigned busy; /* operations under way: none may be left when it is closed */
+	bool shut, paused, listens;
+	unsigned busy;       /* operations under way: none may be left when it is closed */
+	struct io_op *waits; /* the accept or receive under way */
 	struct io_name name;
 };
 
@@ -35,6 +36,7 @@ static int sock_open(struct co *co, enum io_code code, const char *address, stru
 		return (int)r;
 	s->io = io_of(co);
 	s->fd = (int)r;
+	s->listens = code == IO_OP_LISTEN;
 	*out = take(s);
 	return 0;
 }
@@ -63,11 +65,27 @@ int io_listener_adopt(struct co *co, int fd, struct io_sock **out, struct err *e
 		return (int)r;
 	s->io = io_of(co);
 	s->fd = (int)r;
+	s->listens = true;
 	*out = take(s);
 	return 0;
 }
 
 const char *io_sock_address(const struct io_sock *s) { return s->name.text; }
+
+static int64_t sock_do_once(struct co *co, struct io_sock *s, struct io_op *op)
+{
+	bool receives = op->code == IO_OP_RECV || op->code == IO_OP_ACCEPT;
+	int64_t r;
+
+	if (!receives)
+		return io_do(co, op);
+	if (s->paused)
+		return -ECANCELED;
+	s->waits = op;
+	r = io_do(co, op);
+	s->waits = NULL;
+	return r;
+}
 
 int64_t io_sock_do(struct co *co, struct io_sock *s, struct io_op *op)
 {
@@ -77,7 +95,7 @@ int64_t io_sock_do(struct co *co, struct io_sock *s, struct io_op *op)
 	op->fd = s->fd;
 	s->busy++;
 	do
-		r = io_do(co, op);
+		r = sock_do_once(co, s, op);
 	while (io_again(co, &tries, r));
 	s->busy--;
 	return r;
@@ -183,6 +201,38 @@ void io_sock_shutdown(struct io_sock *s)
 {
 	s->shut = true;
 	s->io->ops->shutdown(s->io, s->fd);
+}
+
+/* ---- changing hands ---- */
+
+void io_sock_pause(struct io_sock *s)
+{
+	s->paused = true;
+	if (s->waits != NULL)
+		s->io->ops->cancel(s->io, s->waits);
+}
+
+/* Whoever had the listener meanwhile may have made it wait, or not wait, as his own engine wants it. */
+void io_sock_resume(struct co *co, struct io_sock *s)
+{
+	struct io_name name;
+
+	if (s->listens)
+		(void)io_do(co, &(struct io_op){.code = IO_OP_INHERIT, .fd = s->fd, .name = &name});
+	s->paused = false;
+}
+
+int io_sock_fd(const struct io_sock *s) { return s->fd; }
+
+struct io_place io_sock_place(const struct io_sock *s)
+{
+	return (struct io_place){.device = s->name.device, .inode = s->name.inode};
+}
+
+void io_sock_place_set(struct io_sock *s, struct io_place place)
+{
+	s->name.device = place.device;
+	s->name.inode = place.inode;
 }
 
 void io_sock_close(struct co *co, struct io_sock *s)

@@ -174,6 +174,19 @@ static void threads_shutdown(struct io *io, int fd)
 	}
 }
 
+static void threads_cancel(struct io *io, struct io_op *op)
+{
+	struct threads *t = threads_of(io);
+
+	list_for_each(it, &t->waiting) {
+		if (list_entry(it, struct io_op, link) == op) {
+			stop_waiting(t, op);
+			finish(t, op, -ECANCELED);
+			return;
+		}
+	}
+}
+
 static bool complete_finished(struct threads *t)
 {
 	struct list done;
@@ -244,6 +257,7 @@ int io_threads_new(struct io **out, struct err *err)
 		.name = "threads",
 		.submit = threads_submit,
 		.shutdown = threads_shutdown,
+		.cancel = threads_cancel,
 		.threads_stop = threads_threads_stop,
 		.threads_start = threads_threads_start,
 		.free = threads_free,

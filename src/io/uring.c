@@ -55,6 +55,7 @@ static enum route route_of(const struct io_op *op)
 {
 	static const enum route routes[] = {
 		[IO_OP_OPEN] = ROUTE_HELPER,
+		[IO_OP_REOPEN] = ROUTE_HELPER,
 		[IO_OP_STAT] = ROUTE_INLINE,
 		[IO_OP_CLOSE] = ROUTE_HELPER,
 		[IO_OP_READ] = ROUTE_FILE,
@@ -383,6 +384,27 @@ static void uring_shutdown(struct io *io, int fd)
 	}
 }
 
+/* The entry for it is handed over before any that follows, so that it can't mean another one at the same place. */
+static void uring_cancel(struct io *io, struct io_op *op)
+{
+	struct uring *u = uring_of(io);
+	struct io_uring_sqe *sqe;
+
+	list_for_each_safe(it, &u->queued) {
+		if (list_entry(it, struct io_op, link) == op) {
+			list_remove(it);
+			finish(u, op, -ECANCELED);
+			return;
+		}
+	}
+	sqe = entry_get(u);
+	if (sqe == NULL)
+		return;
+	io_uring_prep_cancel(sqe, op, 0);
+	sqe->user_data = TAG_CANCEL;
+	u->in_flight++;
+}
+
 static uint64_t uring_now(struct co_host *host)
 {
 	(void)host;
@@ -521,6 +543,7 @@ int io_uring_new(struct io **out, struct err *err)
 		.name = "uring",
 		.submit = uring_submit,
 		.shutdown = uring_shutdown,
+		.cancel = uring_cancel,
 		.threads_stop = uring_threads_stop,
 		.threads_start = uring_threads_start,
 		.free = uring_free,

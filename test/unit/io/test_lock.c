@@ -118,6 +118,36 @@ static void body_seen_by_qemu(struct co *co, void *arg ATTR_UNUSED)
 	io_file_close(co, a);
 }
 
+/* A file that was kept is the one that was opened, whatever has the name now; nothing is locked meanwhile. */
+static void body_kept(struct co *co, void *arg ATTR_UNUSED)
+{
+	struct io_file *other = open_or_die(co, "a", RW_NEW), *f;
+	char buf[2];
+
+	io_files_keep(io_of(co));
+	f = open_or_die(co, "a", IO_OPEN_WRITE);
+	CHECK_INT(io_file_lock(co, f, 100), 0);
+	CHECK_INT(io_file_lock(co, f, 203), 0);
+	CHECK_INT(io_file_write(co, f, 0, IOV_BUF("x", 1), 0), 0);
+	io_file_close(co, f);
+	CHECK_INT(io_file_lock_test(co, other, 100), 0);
+	CHECK_INT(io_file_lock_test(co, other, 203), 0);
+	CHECK_INT(rename("a", "b"), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		f = open_or_die(co, "a", IO_OPEN_WRITE);
+		CHECK_INT(io_file_info(f)->size, 1);
+		CHECK_INT(io_file_lock(co, f, 100), 0);
+		CHECK_INT(io_file_lock_test(co, other, 100), -EAGAIN);
+		CHECK_INT(io_file_read(co, f, 0, IOV_BUF(buf, 1)), 0);
+		CHECK_INT(buf[0], 'x');
+		io_file_close(co, f);
+	}
+	/* Only in the same way. */
+	CHECK_INT(io_file_open(co, &(struct io_open){.path = "a"}, &f, &(struct err){0}), -ENOENT);
+	io_file_close(co, other);
+}
+
+TEST(kept)
 TEST(two_opens)
 TEST(close_releases)
 TEST(others_close)
@@ -127,7 +157,7 @@ TEST(seen_by_qemu)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		RUN(two_opens), RUN(close_releases), RUN(others_close), RUN(sees_qemu), RUN(seen_by_qemu)};
+		RUN(two_opens), RUN(close_releases), RUN(others_close), RUN(sees_qemu), RUN(seen_by_qemu), RUN(kept)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,6 +370,72 @@ static void body_adopt_listener(struct co *co, void *arg ATTR_UNUSED)
 
 TEST(adopt_listener)
 
+/* ---- changing hands ---- */
+
+struct receiver {
+	struct io_sock *sock;
+	ssize_t result;
+	char buf[4];
+};
+
+static void receive_entry(struct co *co, void *arg)
+{
+	struct receiver *r = arg;
+
+	r->result = io_recv(co, r->sock, r->buf, sizeof(r->buf));
+}
+
+static void accept_entry(struct co *co, void *arg)
+{
+	struct receiver *r = arg;
+	struct io_sock *sock;
+
+	r->result = io_accept(co, r->sock, &sock);
+}
+
+/* Who waits is woken, who comes isn't let wait; the connection is as it was, and what comes meanwhile is found later. */
+static void body_pause(struct co *co, void *arg ATTR_UNUSED)
+{
+	struct receiver r = {0};
+	struct io_sock *listener, *client;
+	struct co_group g;
+	struct err err = {0};
+
+	CHECK_INT(io_listen(co, "unix:pause.sock", &listener, &err), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		r = (struct receiver){.sock = listener};
+		co_group_init(&g, co_sched_of(co));
+		CHECK_INT(co_group_spawn(&g, "accept", accept_entry, &r), 0);
+		co_sleep(co, 1000000);
+		io_sock_pause(listener);
+		co_group_wait(co, &g);
+		CHECK_INT(r.result, -ECANCELED);
+		io_sock_resume(co, listener);
+	}
+	CHECK_INT(io_connect(co, "unix:pause.sock", &client, &err), 0);
+	CHECK_INT(io_accept(co, listener, &r.sock), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		co_group_init(&g, co_sched_of(co));
+		CHECK_INT(co_group_spawn(&g, "receive", receive_entry, &r), 0);
+		co_sleep(co, 1000000);
+		io_sock_pause(r.sock);
+		co_group_wait(co, &g);
+		CHECK_INT(r.result, -ECANCELED);
+		CHECK_INT(io_send(co, client, IOV_BUF("abc", 3)), 0);
+		CHECK_INT(io_recv(co, r.sock, r.buf, 4), -ECANCELED);
+		CHECK_INT(io_send(co, r.sock, IOV_BUF("de", 2)), 0);
+		CHECK_INT(io_recv(co, client, r.buf, 4), 2);
+		io_sock_resume(co, r.sock);
+		CHECK_INT(io_recv(co, r.sock, r.buf, 4), 3);
+		CHECK(memcmp(r.buf, "abc", 3) == 0);
+	}
+	io_sock_close(co, client);
+	io_sock_close(co, r.sock);
+	io_sock_close(co, listener);
+}
+
+TEST(pause)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,6 +449,7 @@ int main(void)
 		RUN(paths),
 		RUN(descriptors),
 		RUN(adopt_listener),
+		RUN(pause),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
