@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "export/state.h"
 #include "export/stats.h"
 #include "io/io.h"
 #include "node/node.h"
@@ -57,6 +58,17 @@ struct export_ops {
 	void (*resized)(struct export *e, const struct export_disk *disk);
 	/* No new clients; requests that were received are answered, then every connection ends. Frees the export. */
 	void (*stop)(struct co *co, struct export *e);
+
+	/*
+	 * Handing over (docs/handover.md). freeze: nothing more is taken off a client, what was received whole is answered, and
+	 * nobody is sent away. *state, empty before, is filled; its descriptors stay the export's. From then on it can only be
+	 * thawed, which goes on as if nothing had been, or released: somebody else has what it had; nothing is told to clients,
+	 * no path is removed, it is freed. -ENOMEM, explained: it goes on already.
+	 * One that was started from a state is frozen, too.
+	 */
+	int (*freeze)(struct co *co, struct export *e, struct export_state *state, struct err *err);
+	void (*thaw)(struct co *co, struct export *e);
+	void (*release)(struct co *co, struct export *e);
 };
 
 /* ---- NBD (protocol: doc/proto.md of the NetworkBlockDevice project) ---- */
@@ -77,6 +89,7 @@ struct nbd_options {
 	const char *address; /* as io_listen takes it */
 	struct io_sock
 		*listener; /* instead of the address, or NULL; the server's own from the start on, whatever comes */
+	struct export_state *state; /* instead of both, or NULL; its descriptors are taken over, whatever comes */
 	const struct export_disk *const *disks;
 	unsigned
 		disks_n; /* at least 1; their names differ. A client that asks for "" gets the one of this name, or the only one */
@@ -97,7 +110,9 @@ const char *nbd_export_address(const struct export *e);
 
 struct vhost_user_options {
 	const char *address;      /* "unix:PATH" */
-	struct io_sock *listener; /* as with NBD */
+	struct io_sock *listener; /* as with NBD, and so is the state */
+	struct export_state *state;
+	bool hands_over; /* it may have to be frozen: descriptors of memory are kept for that */
 	const struct export_disk *disk;
 	struct log *log;     /* may be NULL */
 	const char *serial;  /* at most 20 bytes; NULL: none */

@@ -187,7 +187,7 @@ static struct world *world_get(void)
 
 	if (!w) {
 		w = aligned_alloc(4096, align_up(sizeof(*w), 4096));
-		w->table = vu_memory_new();
+		w->table = vu_memory_new(false);
 #ifdef FUZZ_SCRIBBLE
 		pthread_t thread;
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/math.h"
 
@@ -63,17 +64,38 @@ void nbd_conn_shutdown(struct nbd_conn *c)
 	io_sock_shutdown(c->channel.sock);
 }
 
+/* Everything is answered. Who has TLS is still told that this is the end. */
+static void conn_rest(struct nbd_conn *c)
+{
+	if (c->channel.tls)
+		io_sock_pause(c->channel.sock);
+	else
+		nbd_conn_shutdown(c);
+}
+
 void nbd_conn_stop(struct nbd_conn *c)
 {
 	c->stopping = true;
 	if (c->in_flight == 0)
-		nbd_conn_shutdown(c);
+		conn_rest(c);
+}
+
+void nbd_conn_freeze(struct nbd_conn *c)
+{
+	c->freezing = true;
+	io_sock_pause(c->channel.sock);
+}
+
+void nbd_conn_thaw(struct co *co, struct nbd_conn *c)
+{
+	c->freezing = c->frozen = false;
+	io_sock_resume(co, c->channel.sock);
 }
 
 /* ---- jobs ---- */
 
-/* Made when the handshake is over, so that those who only connect cost little. */
-static int jobs_make(struct nbd_conn *c)
+/* Jobs are made when the handshake is over, so that those who only connect cost little. */
+int nbd_conn_establish(struct nbd_conn *c)
 {
 	c->jobs = calloc(NBD_JOBS, sizeof(*c->jobs));
 	if (!c->jobs)
@@ -82,6 +104,7 @@ static int jobs_make(struct nbd_conn *c)
 		c->jobs[i].conn = c;
 		list_push(&c->idle, &c->jobs[i].link);
 	}
+	c->established = true;
 	return 0;
 }
 
@@ -110,21 +133,44 @@ void nbd_job_put(struct nbd_job *job)
 	co_sem_release(&c->idle_jobs, 1);
 	c->in_flight--;
 	if (c->stopping && c->in_flight == 0)
-		nbd_conn_shutdown(c);
+		conn_rest(c);
 }
 
 /* ---- receiving requests ---- */
+
+/* What is still to be skipped when we are interrupted, somebody else skips: it doesn't keep the request from its answer. */
+static int payload_skip(struct co *co, struct nbd_conn *c, uint64_t len)
+{
+	int r = nbd_stream_skip(co, &c->stream, len);
+
+	return r == -ECANCELED && c->freezing ? 0 : r;
+}
+
+/* The request that was being received comes once more, as far as it had come. */
+static int request_return(struct nbd_conn *c, const void *data, size_t len)
+{
+	size_t head = c->terms.extended ? sizeof(c->wire.extended) : sizeof(c->wire.compact);
+	const struct iovec v[] = {{&c->wire, head}, {(void *)data, len}};
+	int r = nbd_stream_return(&c->stream, iov_of(v, 2));
+
+	return r < 0 ? r : -ECANCELED;
+}
 
 /* Takes the data of a write off the stream, into the job's buffer or, if it is refused, to nowhere. */
 static int data_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job)
 {
 	uint64_t len = job->req.payload;
+	size_t done;
+	int r;
 
 	if (job->error == NBD_SUCCESS && len > 0)
 		job->error = nbd_error_of(nbd_pool_get(co, &c->pool, len, &job->buffer));
 	if (job->error != NBD_SUCCESS)
-		return nbd_stream_skip(co, &c->stream, len);
-	return len > 0 ? nbd_stream_read(co, &c->stream, job->buffer.data, len) : 0;
+		return payload_skip(co, c, len);
+	if (len == 0)
+		return 0;
+	r = nbd_stream_read(co, &c->stream, job->buffer.data, len, &done);
+	return r == -ECANCELED && c->freezing ? request_return(c, job->buffer.data, done) : r;
 }
 
 /* What a BLOCK_STATUS asks for. */
@@ -135,9 +181,11 @@ static int status_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job
 
 	if (job->req.payload > NBD_STATUS_PAYLOAD_BYTES) {
 		job->error = NBD_EINVAL;
-		return nbd_stream_skip(co, &c->stream, job->req.payload);
+		return payload_skip(co, c, job->req.payload);
 	}
 	r = nbd_stream_need(co, &c->stream, job->req.payload, &data);
+	if (r == -ECANCELED && c->freezing)
+		return request_return(c, NULL, 0);
 	if (r == 0 && !nbd_parse_status_payload(&c->terms, data, job->req.payload, &job->req))
 		job->error = NBD_EINVAL;
 	return r;
@@ -156,7 +204,7 @@ static int payload_receive(struct co *co, struct nbd_conn *c, struct nbd_job *jo
 	if (job->req.type == NBD_CMD_WRITE)
 		return data_receive(co, c, job);
 	if (job->req.payload > 0 && job->req.type != NBD_CMD_BLOCK_STATUS)
-		return nbd_stream_skip(co, &c->stream, job->req.payload);
+		return payload_skip(co, c, job->req.payload);
 	return r;
 }
 
@@ -179,19 +227,21 @@ static int request_receive(struct co *co, struct nbd_conn *c, struct nbd_request
 
 	if (r < 0)
 		return r;
+	memcpy(&c->wire, wire, bytes);
 	if (extended ? nbd_parse_extended_request(wire, req) : nbd_parse_request(wire, req))
 		return 0;
 	nbd_conn_log(c, LOG_LEVEL_WARNING, "what should be a request has a wrong magic number");
 	return -EPROTO;
 }
 
-/* Receives one request and starts it; false: it was the last. */
-static bool request_next(struct co *co, struct nbd_conn *c)
+/* Receives one request and starts it: 0; else it was the last. */
+static int request_next(struct co *co, struct nbd_conn *c)
 {
 	struct nbd_request req;
+	int r = request_receive(co, c, &req);
 
-	if (request_receive(co, c, &req) < 0 || c->stopping || req.type == NBD_CMD_DISC)
-		return false;
+	if (r < 0 || c->stopping || req.type == NBD_CMD_DISC)
+		return r < 0 ? r : -ESHUTDOWN;
 
 	struct nbd_job *job = job_get(co, c, &req);
 	/* "Block size constraints": so much data may be taken for an attack. It is refused, and not read. */
@@ -202,12 +252,15 @@ static bool request_next(struct co *co, struct nbd_conn *c)
 			"a request comes with %llu bytes, more than the %u that are permitted",
 			(unsigned long long)req.payload, NBD_PAYLOAD_BYTES);
 		job->error = NBD_EINVAL;
-	} else if (payload_receive(co, c, job) < 0) {
-		nbd_job_put(job);
-		return false;
+	} else {
+		r = payload_receive(co, c, job);
+		if (r < 0) {
+			nbd_job_put(job);
+			return r;
+		}
 	}
 	job_start(co, c, job);
-	return !attack;
+	return attack ? -EPROTO : 0;
 }
 
 /* ---- the life of a connection ---- */
@@ -252,12 +305,19 @@ static int handshake(struct co *co, struct nbd_conn *c)
 
 void nbd_conn_run(struct co *co, struct nbd_conn *c)
 {
+	int r = 0;
+
 	co_group_init(&c->group, co_sched_of(co));
-	if (handshake(co, c) == 0 && jobs_make(c) == 0) {
-		while (request_next(co, c))
-			;
-	}
+	if (!c->established)
+		r = handshake(co, c);
+	if (r == 0 && !c->established)
+		r = nbd_conn_establish(c);
+	while (r == 0)
+		r = request_next(co, c);
 	co_group_wait(co, &c->group);
+	c->frozen = r == -ECANCELED && c->freezing && !c->broken;
+	if (c->frozen)
+		return;
 	if (!c->broken) {
 		nbd_conn_watch(c, co_now(co) + c->channel.patience_ns);
 		nbd_channel_bye(co, &c->channel);

@@ -11,7 +11,10 @@
  * The time of clients that don't get through with the handshake, or don't take their replies, runs out: one coroutine of
  * the server, the watcher, sleeps until the next deadline.
  *
- * The parts call downwards only: server -> conn -> handshake, request -> contexts, reply.
+ * A server that is frozen, to be handed over, has no coroutines but the watcher: its connections are in the transmission
+ * phase, all requests that were received whole are answered, and what was received of others is back in the stream.
+ *
+ * The parts call downwards only: server, handover -> conn -> handshake, request -> contexts, reply.
  */
 #ifndef CORRAL_EXPORT_NBD_CONN_H
 #define CORRAL_EXPORT_NBD_CONN_H
@@ -34,13 +37,14 @@ struct nbd_server {
 	uint64_t handshake_ns, patience_ns, grace_ns;
 	struct nbd_budget budget;
 
-	bool stopping;
+	bool stopping, frozen;
 	struct list conns;
 	unsigned n_conns;
 	unsigned alive; /* coroutines: the acceptor and one for each connection */
 	struct co_queue ended;
 
 	struct co_group watcher; /* one coroutine, which shows those out whose time is up */
+	bool watching;           /* it has begun */
 	struct co_queue watch;
 	uint64_t watched_ns; /* until when it sleeps */
 	bool watch_over;
@@ -72,8 +76,15 @@ struct nbd_conn {
 
 	uint64_t handshake_deadline_ns; /* CO_NEVER: it is over */
 
-	bool stopping; /* nothing more is read */
-	bool broken;   /* nothing more can be sent */
+	bool established; /* in the transmission phase */
+	bool freezing;    /* nothing more is to be read, and the connection stays */
+	bool frozen;      /* so it is */
+	bool stopping;    /* nothing more is read */
+	bool broken;      /* nothing more can be sent */
+	union {           /* the head of the request that is being received */
+		struct nbd_request_wire compact;
+		struct nbd_extended_request_wire extended;
+	} wire;
 	struct nbd_job *jobs;
 	struct list idle;
 	struct co_sem idle_jobs;
@@ -88,7 +99,10 @@ struct nbd_conn {
 
 /* Takes the socket over. NULL: no memory. */
 struct nbd_conn *nbd_conn_new(struct nbd_server *server, struct io_sock *sock);
-void nbd_conn_run(struct co *co, struct nbd_conn *c);  /* returns when the connection has ended */
+void nbd_conn_run(struct co *co, struct nbd_conn *c);     /* returns when the connection has ended, or is frozen */
+int nbd_conn_establish(struct nbd_conn *c) ATTR_MUST_USE; /* it goes on after a handshake. -ENOMEM */
+void nbd_conn_freeze(struct nbd_conn *c); /* nbd_conn_run returns soon; until nbd_conn_thaw and another run */
+void nbd_conn_thaw(struct co *co, struct nbd_conn *c);
 void nbd_conn_free(struct co *co, struct nbd_conn *c); /* closes the socket */
 /* What was received is answered, then nbd_conn_run ends. */
 void nbd_conn_stop(struct nbd_conn *c);
@@ -101,6 +115,24 @@ void nbd_conn_expire(struct nbd_conn *c); /* the deadline has passed */
 void nbd_conn_watch(struct nbd_conn *c, uint64_t deadline_ns);
 /* A line that says which client is meant. */
 void nbd_conn_log(const struct nbd_conn *c, enum log_level level, const char *format, ...) ATTR_PRINTF(3, 4);
+
+/* ---- server.c ---- */
+
+/* Accepting, and serving the connections that there are. -EAGAIN: too many coroutines; then it hasn't begun. */
+int nbd_server_begin(struct co *co, struct nbd_server *s) ATTR_MUST_USE;
+void nbd_server_shut(struct co *co, struct nbd_server *s); /* no coroutine but the watcher is left: the rest goes */
+/* Whether all coroutines ended in time. */
+bool nbd_server_wait(struct co *co, struct nbd_server *s, uint64_t deadline_ns) ATTR_MUST_USE;
+void nbd_server_each(struct nbd_server *s, void (*fn)(struct nbd_conn *c));
+
+/* ---- handover.c ---- */
+
+int nbd_server_freeze(struct co *co, struct export *e, struct export_state *state, struct err *err) ATTR_MUST_USE;
+void nbd_server_thaw(struct co *co, struct export *e);
+void nbd_server_release(struct co *co, struct export *e);
+/* Listener and connections of a new server, which is frozen; descriptors that are left over are closed in any case. */
+int nbd_server_restore(struct co *co, struct nbd_server *s, const struct export_state *state, struct err *err)
+	ATTR_MUST_USE;
 
 /* ---- handshake.c ---- */
 

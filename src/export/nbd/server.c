@@ -39,8 +39,10 @@ static void conn_entry(struct co *co, void *arg)
 	struct nbd_server *s = c->server;
 
 	nbd_conn_run(co, c);
-	nbd_conn_free(co, c);
-	s->n_conns--;
+	if (!c->frozen) {
+		nbd_conn_free(co, c);
+		s->n_conns--;
+	}
 	server_ended_one(s);
 }
 
@@ -79,13 +81,13 @@ static void accept_entry(struct co *co, void *arg)
 {
 	struct nbd_server *s = arg;
 
-	while (!s->stopping) {
+	while (!s->stopping && !s->frozen) {
 		struct io_sock *sock;
 		int r = io_accept(co, s->listener, &sock);
 
 		if (r == 0)
 			client_welcome(co, s, sock);
-		else if (!s->stopping)
+		else if (!s->stopping && !s->frozen)
 			co_sleep(co, NBD_ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
 	}
 	server_ended_one(s);
@@ -158,6 +160,9 @@ static const struct export_ops server_ops = {
 	.clients = server_clients,
 	.resized = server_resized,
 	.stop = server_stop,
+	.freeze = nbd_server_freeze,
+	.thaw = nbd_server_thaw,
+	.release = nbd_server_release,
 };
 
 const char *nbd_export_address(const struct export *e) { return io_sock_address(server_of(e)->listener); }
@@ -207,28 +212,54 @@ static int disk_check(const struct export_disk *d, struct err *err)
 	return 0;
 }
 
-static int server_listen(struct co *co, struct nbd_server *s, const struct nbd_options *o, struct err *err)
+static void conns_begin(struct co *co, struct nbd_server *s)
 {
-	int r;
+	list_for_each_safe(it, &s->conns) {
+		struct nbd_conn *c = list_entry(it, struct nbd_conn, link);
 
-	for (unsigned i = 0; i < s->disks_n; i++) {
-		r = disk_check(s->disks[i], err);
-		if (r < 0)
-			return r;
+		nbd_conn_thaw(co, c);
+		if (server_spawn(co, s, "nbd-connection", conn_entry, c) == 0)
+			continue;
+		nbd_conn_log(c, LOG_LEVEL_ERROR, "is lost: too many coroutines");
+		s->n_conns--;
+		nbd_conn_free(co, c);
 	}
-	if (!s->listener) {
-		r = io_listen(co, o->address, &s->listener, err);
-		if (r < 0)
-			return r;
-	}
-	co_group_init(&s->watcher, co_sched_of(co));
-	if (co_group_spawn(&s->watcher, "nbd-watcher", watch_entry, s) < 0)
-		return err_set(err, -EAGAIN, "too many coroutines for one more server");
-	if (server_spawn(co, s, "nbd-accept", accept_entry, s) < 0) {
-		watch_end(co, s);
-		return err_set(err, -EAGAIN, "too many coroutines for one more server");
-	}
+}
+
+int nbd_server_begin(struct co *co, struct nbd_server *s)
+{
+	if (!s->watching)
+		co_group_init(&s->watcher, co_sched_of(co));
+	if (!s->watching && co_group_spawn(&s->watcher, "nbd-watcher", watch_entry, s) < 0)
+		return -EAGAIN;
+	s->watching = true;
+	if (server_spawn(co, s, "nbd-accept", accept_entry, s) < 0)
+		return -EAGAIN;
+	conns_begin(co, s);
 	return 0;
+}
+
+static int server_setup(struct co *co, struct nbd_server *s, const struct nbd_options *o, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < s->disks_n && r == 0; i++)
+		r = disk_check(s->disks[i], err);
+	if (r == 0 && o->state)
+		return nbd_server_restore(co, s, o->state, err);
+	if (r == 0 && !s->listener)
+		r = io_listen(co, o->address, &s->listener, err);
+	if (r == 0 && nbd_server_begin(co, s) < 0)
+		r = err_set(err, -EAGAIN, "too many coroutines for one more server");
+	return r;
+}
+
+void nbd_server_shut(struct co *co, struct nbd_server *s)
+{
+	if (s->watching)
+		watch_end(co, s);
+	io_sock_close(co, s->listener);
+	server_free(s);
 }
 
 int nbd_export_start(struct co *co, const struct nbd_options *options, struct export **out, struct err *err)
@@ -240,11 +271,10 @@ int nbd_export_start(struct co *co, const struct nbd_options *options, struct ex
 		return err_set(err, -ENOMEM, "no memory for the server");
 	}
 	s->listener = options->listener;
-	int r = server_listen(co, s, options, err);
+	int r = server_setup(co, s, options, err);
 
 	if (r < 0) {
-		io_sock_close(co, s->listener);
-		server_free(s);
+		nbd_server_shut(co, s);
 		return r;
 	}
 	*out = &s->export;
@@ -253,7 +283,7 @@ int nbd_export_start(struct co *co, const struct nbd_options *options, struct ex
 
 /* ---- stop ---- */
 
-static bool server_wait(struct co *co, struct nbd_server *s, uint64_t deadline_ns)
+bool nbd_server_wait(struct co *co, struct nbd_server *s, uint64_t deadline_ns)
 {
 	while (s->alive > 0) {
 		if (co_queue_wait_until(co, &s->ended, deadline_ns) == -ETIMEDOUT)
@@ -262,7 +292,7 @@ static bool server_wait(struct co *co, struct nbd_server *s, uint64_t deadline_n
 	return true;
 }
 
-static void server_each(struct nbd_server *s, void (*fn)(struct nbd_conn *c))
+void nbd_server_each(struct nbd_server *s, void (*fn)(struct nbd_conn *c))
 {
 	list_for_each_safe(it, &s->conns)
 		fn(list_entry(it, struct nbd_conn, link));
@@ -274,15 +304,13 @@ static void server_stop(struct co *co, struct export *e)
 
 	s->stopping = true;
 	io_sock_shutdown(s->listener);
-	server_each(s, nbd_conn_stop);
-	if (!server_wait(co, s, co_now(co) + s->grace_ns)) {
-		server_each(s, nbd_conn_shutdown);
+	nbd_server_each(s, nbd_conn_stop);
+	if (!nbd_server_wait(co, s, co_now(co) + s->grace_ns)) {
+		nbd_server_each(s, nbd_conn_shutdown);
 		/* Nobody can keep us waiting any more but the node, which must not go away under a request. */
-		bool ended = server_wait(co, s, CO_NEVER);
+		bool ended = nbd_server_wait(co, s, CO_NEVER);
 
 		assert(ended);
 	}
-	watch_end(co, s);
-	io_sock_close(co, s->listener);
-	server_free(s);
+	nbd_server_shut(co, s);
 }

@@ -13,7 +13,10 @@
  * All of it belongs to one thread. Several of them will take a queue each: a queue touches nothing of the session while
  * it runs but the jobs, the log and the terms, and those change only while it stands still.
  *
- * The parts call downwards only: server -> session -> handle -> queue -> serve -> job -> request.
+ * A server that is frozen, to be handed over, has no coroutines: its session is between two messages, nothing of its queues is
+ * under way. What there is to know of it are the messages that would bring a new session to where it stands (handover.c).
+ *
+ * The parts call downwards only: server -> handover, session -> handle -> queue -> serve -> job -> request.
  */
 #ifndef CORRAL_EXPORT_VHOST_USER_DEVICE_H
 #define CORRAL_EXPORT_VHOST_USER_DEVICE_H
@@ -85,11 +88,17 @@ struct vu_server {
 	uint32_t block;
 	unsigned queues, queue_size;
 	uint64_t poll_ns;
+	bool hands_over; /* descriptors of memory are kept */
 
-	bool stopping;
+	bool stopping, frozen;
 	struct vu_session *session;
 	unsigned alive; /* coroutines: the acceptor and the session's */
 	struct co_queue ended;
+};
+
+struct vu_kept { /* a descriptor that came with a message, to be handed over; and what the message said of it */
+	int fd;  /* -1: it isn't kept */
+	union vu_payload payload;
 };
 
 struct vu_session {
@@ -100,6 +109,8 @@ struct vu_session {
 	struct co_group group;   /* every coroutine but the one that receives */
 	bool ending;             /* no more messages */
 	bool stopping;           /* the queues take nothing more */
+	bool freezing;           /* neither, and no more messages for now */
+	bool frozen;             /* there are no coroutines any more */
 	struct co_queue rested;  /* something of a queue has come to rest */
 
 	uint64_t features, protocol; /* what was agreed on */
@@ -109,8 +120,10 @@ struct vu_session {
 	struct vu_memory *memory;
 	unsigned breaks; /* io_map_breaks when the memory was last looked at */
 	struct io_map *log_map;
+	struct vu_kept log_kept;
 	struct vu_log log;
 	struct io_map *inflight_map;
+	struct vu_kept inflight_kept;
 	uint16_t inflight_queues;
 
 	struct vu_queue *queue; /* server->queues of them */
@@ -132,7 +145,7 @@ struct vu_session {
 
 /* Takes the socket over. NULL: no memory. */
 struct vu_session *vu_session_new(struct co *co, struct vu_server *server, struct io_sock *sock);
-void vu_session_run(struct co *co, struct vu_session *s);  /* returns when the session has ended */
+void vu_session_run(struct co *co, struct vu_session *s);  /* returns when the session has ended, or is frozen */
 void vu_session_free(struct co *co, struct vu_session *s); /* closes the socket */
 void vu_session_end(struct vu_session *s);                 /* vu_session_run returns as soon as it can */
 bool vu_session_is_resting(const struct vu_session *s);    /* nothing of its queues is under way */
@@ -140,6 +153,29 @@ bool vu_session_is_resting(const struct vu_session *s);    /* nothing of its que
 void vu_session_check(struct vu_session *s);
 bool vu_session_logs(const struct vu_session *s); /* whether writes to memory are to be noted */
 void vu_session_resized(struct vu_session *s);    /* the guest is told */
+/* Its coroutine ends at the next boundary of messages, and is frozen then; or it ends for good. */
+void vu_session_freeze(struct vu_session *s);
+/* The queues come to rest, too. */
+void vu_session_settle(struct co *co, struct vu_session *s);
+/* It goes on, but for the coroutine that receives. */
+void vu_session_thaw(struct co *co, struct vu_session *s);
+/* A frozen one: everything is let go of, and the front end isn't told. */
+void vu_session_release(struct co *co, struct vu_session *s);
+
+/* ---- server.c ---- */
+
+/* Accepting, and the session that there is. -EAGAIN: too many coroutines; then it hasn't begun. */
+int vu_server_begin(struct co *co, struct vu_server *s) ATTR_MUST_USE;
+void vu_server_shut(struct co *co, struct vu_server *s); /* no coroutine is left: the rest goes */
+
+/* ---- handover.c ---- */
+
+int vu_server_freeze(struct co *co, struct export *e, struct export_state *state, struct err *err) ATTR_MUST_USE;
+void vu_server_thaw(struct co *co, struct export *e);
+void vu_server_release(struct co *co, struct export *e);
+/* Listener and session of a new server, which is frozen; descriptors that are left over are closed in any case. */
+int vu_server_restore(struct co *co, struct vu_server *s, const struct export_state *state, struct err *err)
+	ATTR_MUST_USE;
 
 /* ---- handle.c and what it calls ---- */
 
@@ -173,6 +209,7 @@ void vu_queue_serve(struct co *co, struct vu_queue *q);
 void vu_queue_poke(struct vu_queue *q);
 /* Waits for kicks of q->kick, or polls if there is none, in a coroutine of its own. */
 int vu_queue_watch(struct vu_queue *q) ATTR_MUST_USE;
+void vu_queue_rest(struct co *co, struct vu_queue *q);    /* until it is watched again */
 void vu_queue_unwatch(struct co *co, struct vu_queue *q); /* and closes q->kick */
 /* Tells the driver of what was given back, if it wants to know. */
 void vu_queue_signal(struct co *co, struct vu_queue *q);

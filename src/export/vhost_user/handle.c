@@ -125,6 +125,17 @@ static int set_config(struct vu_session *s)
 	return 0;
 }
 
+/* ---- descriptors of memory that are kept ---- */
+
+/* That of the message that is being handled. */
+static void kept_set(struct co *co, struct vu_session *s, struct vu_kept *k)
+{
+	if (k->fd >= 0)
+		io_fd_close(co, k->fd);
+	k->fd = s->server->hands_over ? io_fd_dup(s->fds.fd[0]) : -1;
+	k->payload = s->message.payload;
+}
+
 /* ---- the record of what is in flight ---- */
 
 /* A record for so many queues, of the largest rings that a guest may choose; we keep nothing of it until the front end hands
@@ -164,6 +175,7 @@ static int set_inflight(struct co *co, struct vu_session *s)
 		return r;
 	s->inflight_map = map;
 	s->inflight_queues = w->queues;
+	kept_set(co, s, &s->inflight_kept);
 	io_unmap(co, old);
 	return 0;
 }
@@ -179,6 +191,7 @@ static int set_log_base(struct co *co, struct vu_session *s)
 	if (r < 0)
 		return r;
 	s->log_map = map;
+	kept_set(co, s, &s->log_kept);
 	s->log = (struct vu_log){.bits = io_map_bytes(map), .bytes = io_map_len(map)};
 	s->message.payload.u64 = 0;
 	io_unmap(co, old);

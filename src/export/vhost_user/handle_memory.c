@@ -42,7 +42,8 @@ static void queues_move(struct co *co, struct vu_session *s)
 int vu_handle_memory(struct co *co, struct vu_session *s)
 {
 	struct vu_memory *old = s->memory;
-	struct vu_memory *m = s->message.request == VU_SET_MEM_TABLE ? vu_memory_new() : vu_memory_copy(old);
+	bool all = s->message.request == VU_SET_MEM_TABLE;
+	struct vu_memory *m = all ? vu_memory_new(old->keeps) : vu_memory_copy(old);
 	int r;
 
 	if (!m)

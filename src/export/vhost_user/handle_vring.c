@@ -87,7 +87,7 @@ static int set_kick(struct co *co, struct vu_session *s, struct vu_queue *q)
 		r = err_set(&s->err, -EAGAIN, "too many coroutines for one more queue");
 	if (r < 0)
 		vu_queue_stop(co, q);
-	if (!q->watched)
+	if (r < 0)
 		io_event_close(co, take(q->kick));
 	return r;
 }

@@ -12,12 +12,13 @@
 
 /* ---- tables ---- */
 
-struct vu_memory *vu_memory_new(void)
+struct vu_memory *vu_memory_new(bool keeps)
 {
 	struct vu_memory *m = malloc(sizeof(*m) + VU_REGIONS * sizeof(struct vu_region));
 
 	if (m) {
 		m->users = 1;
+		m->keeps = keeps;
 		m->n = 0;
 	}
 	return m;
@@ -25,7 +26,7 @@ struct vu_memory *vu_memory_new(void)
 
 struct vu_memory *vu_memory_copy(const struct vu_memory *m)
 {
-	struct vu_memory *copy = vu_memory_new();
+	struct vu_memory *copy = vu_memory_new(m->keeps);
 
 	if (!copy)
 		return NULL;
@@ -47,6 +48,8 @@ static void region_drop(struct co *co, struct vu_region *r)
 	if (--r->mapping->tables > 0)
 		return;
 	io_unmap(co, r->mapping->map);
+	if (r->mapping->fd >= 0)
+		io_fd_close(co, r->mapping->fd);
 	free(r->mapping);
 }
 
@@ -109,6 +112,8 @@ int vu_memory_add(struct co *co, struct vu_memory *m, const struct vu_region_wir
 		return r;
 	}
 	mapping->tables = 1;
+	mapping->fd = m->keeps ? io_fd_dup(fd) : -1;
+	mapping->offset = w->offset;
 	m->region[m->n++] = (struct vu_region){
 		.guest = w->guest,
 		.user = w->user,

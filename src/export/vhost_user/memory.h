@@ -17,6 +17,8 @@
 
 struct vu_mapping { /* shared by all tables that have the region */
 	struct io_map *map;
+	int fd; /* of what is mapped, from this offset on, where it is kept; -1: it isn't */
+	uint64_t offset;
 	unsigned tables;
 };
 
@@ -28,13 +30,15 @@ struct vu_region {
 
 struct vu_memory {
 	unsigned users;
+	bool keeps; /* descriptors */
 	unsigned n;
 	struct vu_region region[]; /* room for VU_REGIONS */
 };
 
 /* ---- tables; each is owned by its users ---- */
 
-struct vu_memory *vu_memory_new(void); /* empty, with one user; NULL: no memory */
+/* Empty, with one user; NULL: no memory. keeps: the descriptors of regions are kept, as far as there are numbers for them. */
+struct vu_memory *vu_memory_new(bool keeps);
 /* One with the same regions. NULL: no memory. */
 struct vu_memory *vu_memory_copy(const struct vu_memory *m);
 struct vu_memory *vu_memory_get(struct vu_memory *m);

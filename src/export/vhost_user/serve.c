@@ -13,7 +13,9 @@
 
 static bool is_on(const struct vu_queue *q)
 {
-	return q->started && q->enabled && !q->broken && !q->session->stopping && !q->session->ending;
+	const struct vu_session *s = q->session;
+
+	return q->started && q->enabled && !q->broken && !s->stopping && !s->freezing && !s->ending;
 }
 
 void vu_queue_log(const struct vu_queue *q)
@@ -219,6 +221,8 @@ static void watch_entry(struct co *co, void *arg)
 
 int vu_queue_watch(struct vu_queue *q)
 {
+	if (q->session->frozen) /* a thaw does it */
+		return 0;
 	q->unwatch = false;
 	if (co_group_spawn(&q->session->group, "vhost-user-queue", watch_entry, q) < 0)
 		return -EAGAIN;
@@ -226,13 +230,18 @@ int vu_queue_watch(struct vu_queue *q)
 	return 0;
 }
 
-void vu_queue_unwatch(struct co *co, struct vu_queue *q)
+void vu_queue_rest(struct co *co, struct vu_queue *q)
 {
 	q->unwatch = true;
 	if (q->kick)
 		io_event_cancel(q->kick);
 	while (q->watched)
 		co_queue_wait(co, &q->session->rested);
+}
+
+void vu_queue_unwatch(struct co *co, struct vu_queue *q)
+{
+	vu_queue_rest(co, q);
 	io_event_close(co, take(q->kick));
 }
 

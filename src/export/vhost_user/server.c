@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/math.h"
 
 #define ACCEPT_PAUSE_NS (UINT64_C(100) * 1000 * 1000)
@@ -38,14 +39,16 @@ static void session_entry(struct co *co, void *arg)
 	struct vu_server *s = session->server;
 
 	vu_session_run(co, session);
-	s->session = NULL;
-	vu_session_free(co, session);
+	if (!session->frozen) {
+		s->session = NULL;
+		vu_session_free(co, session);
+	}
 	server_ended_one(s);
 }
 
 static void session_begin(struct co *co, struct vu_server *s, struct io_sock *sock)
 {
-	struct vu_session *session = s->stopping ? NULL : vu_session_new(co, s, sock);
+	struct vu_session *session = s->stopping || s->frozen ? NULL : vu_session_new(co, s, sock);
 
 	if (!session) {
 		io_sock_close(co, sock);
@@ -62,7 +65,8 @@ static void session_begin(struct co *co, struct vu_server *s, struct io_sock *so
 /* A front end that connects, hangs up and connects again may be back before we know that it was gone. */
 static bool place_is_free(struct co *co, const struct vu_server *s)
 {
-	for (uint64_t waited = 0; s->session && !s->session->ending && waited < PATIENCE_NS; waited += PATIENCE_STEP_NS)
+	for (uint64_t waited = 0; s->session && !s->session->ending && !s->frozen && waited < PATIENCE_NS;
+		waited += PATIENCE_STEP_NS)
 		co_sleep(co, PATIENCE_STEP_NS);
 	return !s->session || s->session->ending;
 }
@@ -75,7 +79,7 @@ static void front_end_welcome(struct co *co, struct vu_server *s, struct io_sock
 		io_sock_close(co, sock);
 		return;
 	}
-	while (s->session)
+	while (s->session && !s->frozen)
 		co_queue_wait(co, &s->ended);
 	session_begin(co, s, sock);
 }
@@ -84,13 +88,13 @@ static void accept_entry(struct co *co, void *arg)
 {
 	struct vu_server *s = arg;
 
-	while (!s->stopping) {
+	while (!s->stopping && !s->frozen) {
 		struct io_sock *sock;
 		int r = io_accept(co, s->listener, &sock);
 
 		if (r == 0)
 			front_end_welcome(co, s, sock);
-		else if (!s->stopping)
+		else if (!s->stopping && !s->frozen)
 			co_sleep(co, ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
 	}
 	server_ended_one(s);
@@ -130,6 +134,12 @@ static void server_free(struct vu_server *s)
 	free(s);
 }
 
+void vu_server_shut(struct co *co, struct vu_server *s)
+{
+	io_sock_close(co, s->listener);
+	server_free(s);
+}
+
 static void server_stop(struct co *co, struct export *e)
 {
 	struct vu_server *s = server_of(e);
@@ -145,8 +155,7 @@ static void server_stop(struct co *co, struct export *e)
 		vu_session_end(s->session);
 	while (s->alive > 0)
 		co_queue_wait(co, &s->ended);
-	io_sock_close(co, s->listener);
-	server_free(s);
+	vu_server_shut(co, s);
 }
 
 static const struct export_ops server_ops = {
@@ -155,6 +164,9 @@ static const struct export_ops server_ops = {
 	.clients = server_clients,
 	.resized = server_resized,
 	.stop = server_stop,
+	.freeze = vu_server_freeze,
+	.thaw = vu_server_thaw,
+	.release = vu_server_release,
 };
 
 const char *vhost_user_export_address(const struct export *e) { return io_sock_address(server_of(e)->listener); }
@@ -163,7 +175,7 @@ const char *vhost_user_export_address(const struct export *e) { return io_sock_a
 
 static int options_check(const struct vhost_user_options *o, struct err *err)
 {
-	if (!o->listener && strncmp(o->address, "unix:", 5) != 0)
+	if (!o->listener && !o->state && strncmp(o->address, "unix:", 5) != 0)
 		return err_set(err, -EINVAL, "vhost-user needs a unix socket, not \"%s\"", o->address);
 	if (o->queues > VU_QUEUES)
 		return err_set(err, -EINVAL, "%u queues are too many, %d are possible", o->queues, VU_QUEUES);
@@ -189,6 +201,7 @@ static struct vu_server *server_new(const struct vhost_user_options *o)
 	s->queues = o->queues ? o->queues : QUEUES;
 	s->queue_size = o->queue_size ? o->queue_size : VU_RING_MAX;
 	s->poll_ns = o->poll_ns;
+	s->hands_over = o->hands_over;
 	co_queue_init(&s->ended);
 	s->serial = strdup(o->serial ? o->serial : "");
 	if (s->serial)
@@ -197,11 +210,29 @@ static struct vu_server *server_new(const struct vhost_user_options *o)
 	return NULL;
 }
 
-static int server_listen(struct co *co, struct vu_server *s, const struct vhost_user_options *o, struct err *err)
+int vu_server_begin(struct co *co, struct vu_server *s)
 {
-	int r = s->listener ? 0 : io_listen(co, o->address, &s->listener, err);
+	int r = server_spawn(co, s, "vhost-user-accept", accept_entry, s);
 
-	if (r == 0 && server_spawn(co, s, "vhost-user-accept", accept_entry, s) < 0)
+	if (r < 0 || !s->session)
+		return r;
+	vu_session_thaw(co, s->session);
+	if (server_spawn(co, s, "vhost-user-session", session_entry, s->session) < 0) {
+		vu_say(s, "the front end is lost: too many coroutines");
+		vu_session_release(co, take(s->session));
+	}
+	return 0;
+}
+
+static int server_setup(struct co *co, struct vu_server *s, const struct vhost_user_options *o, struct err *err)
+{
+	int r = 0;
+
+	if (o->state)
+		return vu_server_restore(co, s, o->state, err);
+	if (!s->listener)
+		r = io_listen(co, o->address, &s->listener, err);
+	if (r == 0 && vu_server_begin(co, s) < 0)
 		r = err_set(err, -EAGAIN, "too many coroutines for one more server");
 	return r;
 }
@@ -219,10 +250,9 @@ int vhost_user_export_start(
 		return r;
 	}
 	s->listener = options->listener;
-	r = server_listen(co, s, options, err);
+	r = server_setup(co, s, options, err);
 	if (r < 0) {
-		io_sock_close(co, s->listener);
-		server_free(s);
+		vu_server_shut(co, s);
 		return r;
 	}
 	*out = &s->export;

@@ -15,7 +15,7 @@ static bool parts_make(struct vu_session *s)
 {
 	s->queue = calloc(s->server->queues, sizeof(*s->queue));
 	s->jobs = calloc(VU_JOBS, sizeof(*s->jobs));
-	s->memory = vu_memory_new();
+	s->memory = vu_memory_new(s->server->hands_over);
 	return s->queue && s->jobs && s->memory;
 }
 
@@ -26,6 +26,10 @@ static void parts_free(struct co *co, struct vu_session *s)
 	vu_memory_put(co, s->memory);
 	io_unmap(co, s->log_map);
 	io_unmap(co, s->inflight_map);
+	if (s->log_kept.fd >= 0)
+		io_fd_close(co, s->log_kept.fd);
+	if (s->inflight_kept.fd >= 0)
+		io_fd_close(co, s->inflight_kept.fd);
 	free(s->queue);
 	free(s->jobs);
 	free(s);
@@ -53,6 +57,7 @@ struct vu_session *vu_session_new(struct co *co, struct vu_server *server, struc
 	s->sock = sock;
 	s->writeback = !server->disk->writethrough;
 	s->breaks = io_map_breaks();
+	s->log_kept.fd = s->inflight_kept.fd = -1;
 	list_init(&s->idle);
 	co_queue_init(&s->rested);
 	co_sem_init(&s->idle_jobs, VU_JOBS);
@@ -138,13 +143,24 @@ static void fds_add(struct co *co, struct io_fds *all, const struct io_fds *more
 	all->cut |= more->cut;
 }
 
-static int receive_bytes(struct co *co, struct vu_session *s, void *to, size_t len)
+/* Whether we are interrupted where a message has begun already: it is received to its end, since all of it is on its way. */
+static bool goes_on(struct co *co, struct vu_session *s, ssize_t n, bool begun)
+{
+	if (n != -ECANCELED || !s->freezing || !begun)
+		return false;
+	io_sock_resume(co, s->sock);
+	return true;
+}
+
+static int receive_bytes(struct co *co, struct vu_session *s, void *to, size_t len, bool begun)
 {
 	for (size_t done = 0; done < len;) {
 		struct io_fds fds;
 		ssize_t n = io_recv_fds(co, s->sock, (char *)to + done, len - done, &fds);
 
 		fds_add(co, &s->fds, &fds);
+		if (goes_on(co, s, n, begun || done > 0))
+			continue;
 		if (n <= 0)
 			return n < 0 ? (int)n : -EPIPE;
 		done += (size_t)n;
@@ -164,12 +180,15 @@ static void fds_drop(struct co *co, struct vu_session *s)
 static int receive(struct co *co, struct vu_session *s)
 {
 	struct vu_header header;
-	int r = receive_bytes(co, s, &header, sizeof(header));
+	int r;
 
+	if (s->freezing)
+		io_sock_pause(s->sock);
+	r = receive_bytes(co, s, &header, sizeof(header), false);
 	if (r == 0)
 		r = vu_message_begin(&header, &s->message, &s->err);
 	if (r == 0)
-		r = receive_bytes(co, s, &s->message.payload, s->message.size);
+		r = receive_bytes(co, s, &s->message.payload, s->message.size, true);
 	return r == 0 ? vu_message_check(&s->message, s->fds.n, s->fds.cut, &s->err) : r;
 }
 
@@ -213,6 +232,17 @@ static int message_next(struct co *co, struct vu_session *s)
 	return r;
 }
 
+static void queues_end(struct co *co, struct vu_session *s)
+{
+	for (unsigned i = 0; i < s->server->queues; i++) {
+		struct vu_queue *q = &s->queue[i];
+
+		vu_queue_stop(co, q);
+		io_event_close(co, take(q->call));
+		io_event_close(co, take(q->error));
+	}
+}
+
 void vu_session_run(struct co *co, struct vu_session *s)
 {
 	int r = 0;
@@ -225,16 +255,57 @@ void vu_session_run(struct co *co, struct vu_session *s)
 			r = message_next(co, s);
 		fds_drop(co, s);
 	}
-	s->ending = true;
-	for (unsigned i = 0; i < s->server->queues; i++) {
-		struct vu_queue *q = &s->queue[i];
-
-		vu_queue_stop(co, q);
-		io_event_close(co, take(q->call));
-		io_event_close(co, take(q->error));
+	if (r == -ECANCELED && s->freezing && !s->ending) {
+		s->frozen = true;
+		return;
 	}
+	s->ending = true;
+	queues_end(co, s);
 	io_sock_shutdown(s->sock);
 	if (s->backend)
 		io_sock_shutdown(s->backend);
 	co_group_wait(co, &s->group);
+}
+
+/* ---- handing over ---- */
+
+void vu_session_freeze(struct vu_session *s)
+{
+	s->freezing = true;
+	io_sock_pause(s->sock);
+}
+
+void vu_session_settle(struct co *co, struct vu_session *s)
+{
+	for (unsigned i = 0; i < s->server->queues; i++)
+		if (s->queue[i].started)
+			vu_queue_rest(co, &s->queue[i]);
+	while (!vu_session_is_resting(s) || s->telling > 0)
+		co_queue_wait(co, &s->rested);
+	co_group_wait(co, &s->group);
+}
+
+void vu_session_thaw(struct co *co, struct vu_session *s)
+{
+	s->freezing = s->frozen = false;
+	io_sock_resume(co, s->sock);
+	for (unsigned i = 0; i < s->server->queues; i++) {
+		struct vu_queue *q = &s->queue[i];
+
+		if (!q->started)
+			continue;
+		if (q->kick)
+			io_event_renew(q->kick);
+		if (vu_queue_watch(q) < 0) {
+			err_set(&s->err, -EAGAIN, "too many coroutines for one more queue");
+			vu_queue_break(co, q, &s->err);
+		}
+	}
+}
+
+void vu_session_release(struct co *co, struct vu_session *s)
+{
+	queues_end(co, s);
+	co_group_wait(co, &s->group);
+	vu_session_free(co, s);
 }
