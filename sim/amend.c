@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "qcow2/qcow2.h"
-#include "run.h"
+#include "rebase.h"
 
 #define TRIES 20
 
@@ -56,7 +56,7 @@ static int run_once(struct co *co, struct sim_run *run, const struct qcow2_amend
 		return rc;
 	run->version = qcow2_node_header(n)->version;
 	run->refcount_order = qcow2_node_header(n)->refcount_order;
-	return qcow2_amend(co, n, how, err);
+	return run->amend->sectors == SIM_REBASE ? sim_rebase(co, run, n, err) : qcow2_amend(co, n, how, err);
 }
 
 static void done(struct sim_run *run)
@@ -71,7 +71,7 @@ static void done(struct sim_run *run)
 /* Where it fails the power is cut, for the reason that sim_repair gives. */
 static bool amend(struct co *co, struct sim_run *run)
 {
-	struct qcow2_amend how = amendment_of(run->amend);
+	struct qcow2_amend how = run->amend->sectors == SIM_REBASE ? (struct qcow2_amend){0} : amendment_of(run->amend);
 	bool faulty = run->config->faulty && run->amends_tried < TRIES, refused;
 	struct err err = {0};
 	int rc;

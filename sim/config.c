@@ -300,6 +300,12 @@ static void draw_amend(struct sim_config *c)
 	c->weight[SIM_AMEND] = sim_one_in(&r, 8) ? 1 + sim_below(&r, 3) : 0;
 }
 
+/* Snapshots would read something else afterwards. */
+static bool may_rebase(const struct sim_config *c)
+{
+	return c->below != SIM_BELOW_NONE && c->image.snapshots == 0 && c->weight[SIM_SNAPSHOT_CREATE] == 0;
+}
+
 /* Bitmaps don't survive a change to version 2, which is asked for nowhere else. */
 static void draw_amendment(const struct sim_config *c, struct sim_op *op, struct sim_rng *r)
 {
@@ -308,6 +314,8 @@ static void draw_amendment(const struct sim_config *c, struct sim_op *op, struct
 	if (c->bitmaps && version == 2)
 		version = 3;
 	op->sectors = SIM_AMENDMENT(version < 2 ? 0 : version, order, lazy);
+	if (lazy == 2 && may_rebase(c))
+		op->sectors = SIM_REBASE;
 	op->first = coin(r) ? 1 + sim_below(r, 60) : 0;
 }
 
@@ -567,4 +575,13 @@ void sim_config_tell(const struct sim_config *c)
 		printf("\ndamage: %#x", c->damage);
 	printf("\nrun: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
 		c->nbd ? ", NBD" : "");
+}
+
+bool sim_config_rebases(const struct sim_config *c)
+{
+	for (uint32_t i = 0; i < c->ops_count; i++) {
+		if (c->ops[i].kind == SIM_AMEND && c->ops[i].sectors == SIM_REBASE)
+			return true;
+	}
+	return false;
 }

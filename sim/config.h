@@ -41,6 +41,7 @@ enum sim_op_kind {
 /* What SIM_AMEND is to change. version: 2, 3, or 0; order: of the width of refcounts, or 7; lazy: enum qcow2_switch; 0, 7
  * and 0 stand for what the image has. */
 #define SIM_AMENDMENT(version, order, lazy) ((version) + 4 * (order) + 32 * (lazy))
+#define SIM_REBASE 128 /* instead: it gets another backing file */
 
 struct sim_op {
 	enum sim_op_kind kind;
@@ -103,5 +104,8 @@ bool sim_config_without(struct sim_config *c, const char *name);
 void sim_config_free(struct sim_config *c);
 const char *sim_op_name(enum sim_op_kind kind);
 void sim_config_tell(const struct sim_config *c);
+
+/* Whether the image gets other backing files now and then. */
+bool sim_config_rebases(const struct sim_config *c);
 
 #endif

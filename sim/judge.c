@@ -294,6 +294,8 @@ void sim_judge_init(struct sim_run *run)
 	run->raw.damaged = run->damaged = c->damage != 0;
 	memcpy(&run->raw.damaged_table, run->image.bytes + 48, sizeof(uint64_t));
 	run->raw.damaged_table = be64toh(run->raw.damaged_table);
+	run->raw.other = run->other;
+	run->raw.other_sectors = run->other_sectors;
 	run->raw.backing_sectors = c->below == SIM_BELOW_NONE ? 0 : (uint32_t)(c->base.guest_bytes / SIM_SECTOR);
 	sim_model_init(m, (uint32_t)(c->guest_most / SIM_SECTOR));
 	for (uint32_t s = 0; s < c->image.guest_bytes / SIM_SECTOR; s++)

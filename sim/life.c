@@ -83,7 +83,8 @@ static int write_compressed(struct co *co, struct node *n, uint64_t off, struct 
 {
 	bool whole = is_aligned(off, n->cluster) && (is_aligned(from.len, n->cluster) || off + from.len == n->size);
 
-	return whole && n->data == n->file ? node_write_compressed(co, n, off, from) : node_write(co, n, off, from, 0);
+	return whole && n->data == n->file ? node_write_compressed(co, n, off, from, 0)
+					   : node_write(co, n, off, from, 0);
 }
 
 static int op_change_call(struct co *co, struct sim_task *t)
@@ -341,19 +342,18 @@ static void op_start(struct co *co, struct sim_run *run, const struct sim_op *op
 
 static const struct crypto_secret secret = {SIM_PASSPHRASE, sizeof(SIM_PASSPHRASE) - 1};
 
-static int base_open(struct co *co, struct sim_run *run, struct node **out, struct err *err)
+int sim_backing_open(struct co *co, struct sim_run *run, const char *name, struct node **out, struct err *err)
 {
-	struct node *file, *top;
-	int rc = file_open(co, &(struct file_open){.path = "base"}, &file, err);
+	struct node *file = NULL, *top;
+	int rc = name[0] ? file_open(co, &(struct file_open){.path = name}, &file, err) : 0;
 
 	*out = file;
-	if (rc || run->config->below == SIM_BELOW_RAW)
+	if (rc || strcmp(name, "base") != 0 || run->config->below == SIM_BELOW_RAW)
 		return rc;
 	rc = qcow2_open(co, file, &(struct qcow2_options){.secret = &secret}, &top, err);
 	if (rc)
 		(void)node_close(co, file);
-	else
-		*out = top;
+	*out = rc ? NULL : top;
 	return rc;
 }
 
@@ -390,8 +390,7 @@ int sim_image_open(struct co *co, struct sim_run *run, const char *snapshot, str
 		(void)node_close(co, file);
 		return rc;
 	}
-	if (run->config->below != SIM_BELOW_NONE)
-		rc = base_open(co, run, &base, err);
+	rc = sim_backing_open(co, run, qcow2_node_header(top)->backing_name, &base, err);
 	if (rc) {
 		(void)node_close(co, top);
 		return rc;

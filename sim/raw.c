@@ -358,6 +358,15 @@ static void forget(struct sim_raw *r)
 	r->leaks = r->allocated = 0;
 }
 
+/* By the first letter of the name. */
+static void backing_choose(struct sim_raw *r)
+{
+	uint64_t at = number_at(r, 8, 8), letter = at ? number_at(r, at, 1) : 0;
+
+	r->below = letter == 'o' ? r->other : at ? r->backing : NULL;
+	r->below_sectors = letter == 'o' ? r->other_sectors : at ? r->backing_sectors : 0;
+}
+
 bool sim_raw_check(struct sim_raw *r, const struct sim_image *image)
 {
 	r->image = image;
@@ -365,6 +374,7 @@ bool sim_raw_check(struct sim_raw *r, const struct sim_image *image)
 	if (!header_check(r))
 		return false;
 	forget(r);
+	backing_choose(r);
 	r->active.size = r->header.size;
 	return sim_raw_claim(r, 0, SIM_ROLE_HEADER, 0) && reftable_check(r) &&
 		sim_raw_tree(r, r->header.l1_offset, r->header.l1_entries, &r->active, 0) && snapshots_check(r) &&

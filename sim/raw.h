@@ -58,6 +58,8 @@ struct sim_raw {
 	/* set by the user before the check */
 	const uint64_t *backing; /* what lies below, a tag per sector; NULL: nothing */
 	uint32_t backing_sectors;
+	const uint64_t *other; /* the same, where the header names "other" */
+	uint32_t other_sectors;
 	const struct sim_image *data; /* the external data file; NULL: the image has its data in itself */
 	bool data_alone;              /* the data file by itself must be what the guest reads */
 	bool exact;                   /* COPIED must be set wherever the refcount is 1: nothing has been interrupted */
@@ -77,6 +79,8 @@ struct sim_raw {
 	char problem[SIM_PROBLEM]; /* "": none; else the first one */
 
 	/* its own */
+	const uint64_t *below; /* one of the two; NULL: the header names none */
+	uint32_t below_sectors;
 	uint32_t room, guest_room; /* clusters of the file, sectors of the guest that there is memory for */
 	uint64_t *refcount;
 	uint32_t *references;

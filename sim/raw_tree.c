@@ -11,7 +11,7 @@ struct walk {
 
 static uint64_t below(const struct sim_raw *r, uint64_t sector)
 {
-	return sector < r->backing_sectors ? r->backing[sector] : SIM_TAG_ZERO;
+	return sector < r->below_sectors ? r->below[sector] : SIM_TAG_ZERO;
 }
 
 /* How many of so many sectors the disk has. */

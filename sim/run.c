@@ -11,6 +11,7 @@
 #include "damage.h"
 #include "memory.h"
 #include "nbd.h"
+#include "rebase.h"
 
 int mutant_selected;
 static struct sim_rng buggify_rng;
@@ -71,6 +72,8 @@ static void base_make(struct sim_run *run, struct sim_rng *r)
 	else
 		base_raw(run);
 	sim_world_find(&run->world, "base")->read_only = true;
+	if (sim_config_rebases(c))
+		sim_rebase_make(run);
 }
 
 /* A device has some room beyond the image, full of garbage; a file as much as it wants. */
@@ -132,6 +135,7 @@ static void run_fini(struct sim_run *run)
 	sim_made_free(&run->image);
 	sim_made_free(&run->base);
 	sim_free(run->below);
+	sim_free(run->other);
 }
 
 /* In a world without faults; but a power cut may be due still. */

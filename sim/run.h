@@ -53,6 +53,8 @@ struct sim_run {
 	struct sim_made image, base;
 	struct sim_bitmaps bitmaps;
 	uint64_t *below; /* what the backing file reads as, per sector */
+	uint64_t *other; /* and the other one, which it may get; NULL: it may not */
+	uint32_t other_sectors;
 	struct sim_snapshot snapshots[SIM_SNAPSHOTS];
 	bool sharing; /* see struct sim_raw: since the last time that all was exact */
 	bool auditing;
@@ -97,6 +99,8 @@ bool sim_run_settled(struct sim_run *run);
 /* life.c */
 /* The image itself, for writing; or one of its snapshots. */
 int sim_image_open(struct co *co, struct sim_run *run, const char *snapshot, struct node **out, struct err *err);
+/* The backing file of that name; "": none, NULL. */
+int sim_backing_open(struct co *co, struct sim_run *run, const char *name, struct node **out, struct err *err);
 
 /* judge.c */
 /* What is durable now, and nothing else. */

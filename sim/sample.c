@@ -70,4 +70,6 @@ void sim_sample(struct sim_run *run)
 		disk_write(run->data, folder, "data");
 	if (run->config->below != SIM_BELOW_NONE)
 		disk_write(&sim_world_find(&run->world, "base")->disk, folder, "base");
+	if (run->other)
+		disk_write(&sim_world_find(&run->world, "other")->disk, folder, "other");
 }

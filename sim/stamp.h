@@ -22,6 +22,7 @@
 /* Who wrote it: 0 and up are operations of the run; these are what an image was made with. */
 #define SIM_ID_IMAGE UINT32_C(0xfffffff0)
 #define SIM_ID_BACKING UINT32_C(0xfffffff1)
+#define SIM_ID_OTHER_BACKING UINT32_C(0xffffffef)
 #define SIM_ID_SNAPSHOT UINT32_C(0xfffffff2) /* and the next ones, a snapshot each */
 
 static inline uint64_t sim_tag(uint64_t sector, uint32_t id)

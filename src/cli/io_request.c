@@ -39,7 +39,7 @@ static int piece_do(struct co *co, struct node *n, const struct cli_io_request *
 	switch (r->kind) {
 	case CLI_IO_READ: return node_read(co, n, off, it);
 	case CLI_IO_WRITE: return node_write(co, n, off, it, r->flags);
-	case CLI_IO_COMPRESSED: return node_write_compressed(co, n, off, it);
+	case CLI_IO_COMPRESSED: return node_write_compressed(co, n, off, it, 0);
 	case CLI_IO_ZERO: return node_zero(co, n, off, bytes, r->flags);
 	case CLI_IO_DISCARD: return node_discard(co, n, off, bytes);
 	}

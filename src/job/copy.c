@@ -132,7 +132,7 @@ static void write_data(struct co *co, struct copy *c, uint64_t off, const char *
 	int ret;
 
 	pace(co, c, len);
-	ret = c->how->compressed ? node_write_compressed(co, to, off, from) : node_write(co, to, off, from, 0);
+	ret = c->how->compressed ? node_write_compressed(co, to, off, from, 0) : node_write(co, to, off, from, 0);
 	if (ret < 0)
 		fail(c, ret, "writing", off, to);
 	c->counts->data_bytes += len;

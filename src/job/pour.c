@@ -60,7 +60,7 @@ static int write_part(struct co *co, const struct pour_how *how, uint64_t off, c
 		is_aligned(off, how->to->cluster) && (is_aligned(len, how->to->cluster) || off + len == how->to->size);
 	struct iov from = IOV_BUF(data, len);
 
-	return how->compressed && whole ? node_write_compressed(co, how->to, off, from)
+	return how->compressed && whole ? node_write_compressed(co, how->to, off, from, 0)
 					: node_write(co, how->to, off, from, 0);
 }
 

@@ -24,6 +24,8 @@ static bool is_shared(const struct walk *w, uint64_t off, const struct node *hol
 /* Where the target's own backing file has ended, nothing needs to be said of zeros. */
 static enum walk_kind kind_of(const struct walk *w, uint64_t off, const struct node_status *is)
 {
+	if (w->own && is->holder == w->own && is->allocated)
+		return WALK_SHARED;
 	if (is_shared(w, off, is->holder) || (w->shared && is->zero && off >= w->shared_size))
 		return WALK_SHARED;
 	return is->zero ? WALK_ZERO : WALK_DATA;

@@ -11,7 +11,7 @@
 enum walk_kind {
 	WALK_DATA,
 	WALK_ZERO,
-	WALK_SHARED, /* only layers that the target stands on as well have it */
+	WALK_SHARED, /* only layers that the target stands on as well have it, or is */
 };
 
 struct walk_range {
@@ -23,6 +23,7 @@ struct walk {
 	struct node *from;
 	const struct node *shared; /* this layer of the chain and those below it are the target's too; NULL: none is */
 	uint64_t shared_size;      /* with shared: of the target's backing file */
+	const struct node *own;    /* this layer is the target itself: what it has is there; NULL: another one is */
 	uint64_t end;              /* how much of the disk is meant; beyond the disk's own end it reads zeros */
 	uint64_t unit; /* a power of two: ranges begin and end at its multiples, and are data where any part is; or 1 */
 	uint64_t at;   /* what comes next begins here */

@@ -66,7 +66,7 @@ int node_read(struct co *co, struct node *n, uint64_t off, struct iov to) ATTR_M
 int node_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags) ATTR_MUST_USE;
 /* The same for whole clusters (the last one may end where the disk does, else -EINVAL), which become compressed where that
  * makes them smaller. -ENOTSUP: the node can't. */
-int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from) ATTR_MUST_USE;
+int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags) ATTR_MUST_USE;
 int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags) ATTR_MUST_USE;
 /* Reads zeros afterwards (edges inside a cluster are written as zeros), unless the format can't express it (qcow2 version
  * 2 over a backing file): then nothing changes. */

@@ -83,17 +83,17 @@ int node_write(struct co *co, struct node *n, uint64_t off, struct iov from, uns
 	return change_end(co, n, &op, err, flags);
 }
 
-int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from)
+int node_write_compressed(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)
 {
 	struct node_op op;
 	int err;
 
 	if (n->ops->compress == NULL)
 		return -ENOTSUP;
-	err = change_begin(co, n, &op, off, from.len, 0);
+	err = change_begin(co, n, &op, off, from.len, flags);
 	if (err != 0)
 		return err;
-	return change_end(co, n, &op, node_compress_inside(co, n, off, from), 0);
+	return change_end(co, n, &op, node_compress_inside(co, n, off, from), flags);
 }
 
 int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags)

@@ -199,6 +199,8 @@ struct qcow2 {
 	struct qcow2_freed_list freed_commit;  /* captured by the commit that runs */
 	struct qcow2_freed_list freed_durable; /* unmapped on disk, waits for its epoch */
 
+	bool other_backing; /* another backing file will come, of whatever size: qcow2_backing_expect */
+
 	struct qcow2_decoder decoder;
 	struct co_sem encoders; /* who may compress now */
 	struct co_mutex pack;   /* held to look for space for compressed data */

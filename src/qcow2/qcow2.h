@@ -189,6 +189,19 @@ struct qcow2_amend {            /* what is to change; the rest stays */
  */
 int qcow2_amend(struct co *co, struct node *image, const struct qcow2_amend *how, struct err *err) ATTR_MUST_USE;
 
+/* ---- another backing file ---- */
+
+/*
+ * The header of an image that is open for writing names this backing file from now on, or none (NULL). Atomic and durable;
+ * what the image reads is the caller's business, who leaves node->backing as it is. -EINVAL: refused; -ENOSPC,
+ * -ENAMETOOLONG: the header has no room for it; nothing has changed then. _check only tells what is refused. From _expect on,
+ * what is zeroed is marked so even where no backing file reaches.
+ */
+void qcow2_backing_expect(struct node *n);
+int qcow2_backing_check(const struct node *n, const char *name, const char *format, struct err *err) ATTR_MUST_USE;
+int qcow2_backing_set(struct co *co, struct node *n, const char *name, const char *format, struct err *err)
+	ATTR_MUST_USE;
+
 /* ---- what info shows ---- */
 
 struct qcow2_snapshot_info {

@@ -13,7 +13,7 @@
  * has the same content by then, durably.
  *
  * "zero mark" is the zero flag, or the subcluster's zero bit; where nothing is mapped and no backing file reaches, there is
- * nothing to do. A host cluster is freed when none of its subclusters has data any more; a compressed cluster of which only a
+ * nothing to do, unless another backing file will come that does (qcow2_backing_expect). A host cluster is freed when none of its subclusters has data any more; a compressed cluster of which only a
  * part is unmapped becomes a standard one first. Version 2 has no zero mark:
  * -ENOTSUP lets the node layer write zeros, or drop a discard (crash-safety G8, G9).
  */
@@ -25,7 +25,7 @@
 
 static bool backing_covers(const struct qcow2 *q, uint64_t guest)
 {
-	return q->node.backing && guest < q->node.backing->size;
+	return q->other_backing || (q->node.backing && guest < q->node.backing->size);
 }
 
 static bool is_nothing(struct qcow2_entry e) { return !e.descriptor && !e.zero; }

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 """Corral called qemu-img beside qemu-img: the same commands on the same inputs, and whether anything tells them apart.
 
-usage: golden.py CORRAL [--only WORD] [--show] [--jobs N]
+usage: golden.py CORRAL [--file NAME] [--only WORD] [--show] [--jobs N]
 
 Cases are data: each file NAME.cases holds some, which are run in order, by both programs, each in a folder of its own.
 
     # what it is about
     = setup: a shell command, run once in both folders; not compared ($QEMU_IMG and $QEMU_IO are the real tools)
     create -f qcow2 a.qcow2 1M          a command line of qemu-img, compared
+    qemu-io -c "read 0 1k" a.qcow2      ... of qemu-io, or qemu-nbd
     convert a b   ! raw b               ... and then: the content of b, as raw data (the real qemu-img reads it)
     create a 1M   ! bytes a             ... the bytes of a
     amend ... a   ! info a              ... what the real qemu-img says of a, as JSON
@@ -41,13 +42,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 20  # of one command
+TOOLS = ("qemu-img", "qemu-io", "qemu-nbd")
 
 
 class Side:
     """One program, and the folder that it works in."""
 
-    def __init__(self, folder, program):
-        self.folder, self.program = folder, program
+    def __init__(self, folder, programs):
+        self.folder, self.programs = folder, programs
         folder.mkdir()
 
     def environment(self):
@@ -61,8 +63,10 @@ class Side:
 
     def run(self, command):
         """Of one command line: what it printed, complained of, and its exit status."""
-        done = subprocess.run([self.program, *shlex.split(command)], cwd=self.folder, env=self.environment(),
-                              timeout=SECONDS, stdin=subprocess.DEVNULL, capture_output=True)
+        words = shlex.split(command)
+        tool = words.pop(0) if words and words[0] in TOOLS else "qemu-img"
+        done = subprocess.run([self.programs[tool], *words], cwd=self.folder, env=self.environment(), timeout=SECONDS,
+                              stdin=subprocess.DEVNULL, capture_output=True)
         return {"out": self.plain(done.stdout), "err": self.plain(done.stderr), "status": done.returncode}
 
     def plain(self, text):
@@ -73,6 +77,7 @@ class Side:
         text = re.sub(r"(uuid: |\"uuid\": \")[0-9a-f-]{36}", r"\1UUID", text)
         text = re.sub(r"#block\d+", "#block", text)
         text = re.sub(r"completed in [0-9.]+ seconds", "completed in TIME", text)
+        text = re.sub(r"\d[\d:.]* sec; .*? ops/sec\)", "TIME", text)  # of qemu-io
         return ordered(text.rstrip())
 
 
@@ -204,10 +209,12 @@ def read_differences():
 def run_file(path, corral, only, scratch):
     """(case, kinds of difference, real result, our result) of each case of a file."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    ours = folder / "bin" / "qemu-img"
-    ours.parent.mkdir()
-    ours.symlink_to(corral)
-    real, mine = Side(folder / "real", shutil.which("qemu-img")), Side(folder / "mine", str(ours))
+    links = folder / "bin"
+    links.mkdir()
+    for tool in TOOLS:
+        (links / tool).symlink_to(corral)
+    real = Side(folder / "real", {tool: shutil.which(tool) for tool in TOOLS})
+    mine = Side(folder / "mine", {tool: str(links / tool) for tool in TOOLS})
     results = []
     for case in read_cases(path):
         if isinstance(case, str):
@@ -264,23 +271,24 @@ def judge_list(differences, everything):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("corral")
+    parser.add_argument("--file")
     parser.add_argument("--only")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    if not shutil.which("qemu-img") or not shutil.which("qemu-io"):
-        print("skipped: no qemu-img, qemu-io here")
+    if not all(shutil.which(tool) for tool in TOOLS):
+        print(f"skipped: not all of {', '.join(TOOLS)} are here")
         sys.exit(77)
     start, bad, ran = time.monotonic(), 0, 0
     differences = read_differences()
     corral = Path(args.corral).resolve()
     with tempfile.TemporaryDirectory(prefix="corral-golden.") as scratch, \
             concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        paths = sorted(HERE.glob("*.cases"))
+        paths = sorted(HERE.glob(f"{args.file or '*'}.cases"))
         for results in pool.map(lambda path: run_file(path, corral, args.only, scratch), paths):
             bad += judge(results, differences, args.show)
             ran += len(results)
-    bad += judge_list(differences, not args.only)
+    bad += judge_list(differences, not (args.only or args.file))
     meant = sum(d.met for d in differences)
     print(f"{ran} command lines, {meant} differences that are meant, {bad} that aren't; {time.monotonic() - start:.0f} s")
     sys.exit(1 if bad else 0)

@@ -45,7 +45,7 @@ static void work(struct co *co, void *arg)
 
 		j->next += len;
 		if (!mem_is_zero(j->raw + off, len))
-			must(node_write_compressed(co, j->node, off, IOV_BUF(j->raw + off, len)), "write", NULL);
+			must(node_write_compressed(co, j->node, off, IOV_BUF(j->raw + off, len), 0), "write", NULL);
 	}
 }
 

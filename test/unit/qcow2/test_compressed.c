@@ -66,9 +66,9 @@ static void share(struct co *co, void *arg)
 			.refcount_order = s->order,
 			.compression_type = s->type});
 	image_open(co, &im, &(struct qcow2_options){.write = true});
-	CHECK_INT(node_write_compressed(co, im.node, 512, IOV_BUF(data, CLUSTER)), -EINVAL);
-	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, CLUSTER + 512)), -EINVAL);
-	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, len)), 0);
+	CHECK_INT(node_write_compressed(co, im.node, 512, IOV_BUF(data, CLUSTER), 0), -EINVAL);
+	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, CLUSTER + 512), 0), -EINVAL);
+	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, len), 0), 0);
 	for (unsigned i = 0; i < SHARERS; i++)
 		CHECK_INT(is_compressed(co, im.node, i * CLUSTER), i != 7);
 	read_back(co, im.node, data, len);
@@ -84,7 +84,7 @@ static void share(struct co *co, void *arg)
 	CHECK_INT(node_discard(co, im.node, 9 * CLUSTER + 1, 5 * CLUSTER), 0);
 	memset(data + 20 * CLUSTER, 0, 2 * CLUSTER);
 	CHECK_INT(node_zero(co, im.node, 20 * CLUSTER, 2 * CLUSTER, 0), 0);
-	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, 12 * CLUSTER)), 0);
+	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, 12 * CLUSTER), 0), 0);
 	read_back(co, im.node, data, len);
 	CHECK_INT(node_resize(co, im.node, len + 5000), 0);
 	read_back(co, im.node, data, len);
@@ -143,7 +143,7 @@ static void readers(struct co *co, void *arg)
 	image_create(co, PATH,
 		&(struct qcow2_create){.size = CLUSTER, .version = 3, .cluster_bits = 16, .refcount_order = 4});
 	image_open(co, &im, &(struct qcow2_options){.write = true, .keep_leaks = true});
-	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, CLUSTER)), 0);
+	CHECK_INT(node_write_compressed(co, im.node, 0, IOV_BUF(data, CLUSTER), 0), 0);
 	delay_rules(im.delay)->read_ns = 5 * 1000 * 1000;
 	before = delay_counts(im.delay)->reads;
 	co_group_init(&group, co_sched_of(co));
@@ -228,11 +228,11 @@ static bool fail_nth(struct co *co, unsigned n, uint8_t *data)
 	file->node.ops = &ops;
 	image = ram_open(co, file);
 	file->fail_at = file->requests + n;
-	rc = node_write_compressed(co, image, 0, IOV_BUF(data, PARTS * CLUSTER));
+	rc = node_write_compressed(co, image, 0, IOV_BUF(data, PARTS * CLUSTER), 0);
 	hit = file->requests >= file->fail_at;
 	CHECK(rc == 0 || (rc == -EIO && hit));
 	file->fail_at = 0;
-	CHECK_INT(node_write_compressed(co, image, 0, IOV_BUF(data, PARTS * CLUSTER)), 0);
+	CHECK_INT(node_write_compressed(co, image, 0, IOV_BUF(data, PARTS * CLUSTER), 0), 0);
 	CHECK_INT(qcow2_node_stats(image)->leaked, 0);
 	read_back(co, image, data, PARTS * CLUSTER);
 	CHECK_INT(node_close(co, image), 0);
@@ -306,7 +306,7 @@ static void lies(struct co *co, void *arg)
 			case 0: rc = node_read(co, n, 0, IOV_BUF(data, sizeof(data))); break;
 			case 1: rc = node_write(co, n, 0, IOV_BUF(data, sizeof(data)), 0); break;
 			case 2: rc = node_discard(co, n, 0, CLUSTER); break;
-			default: rc = node_write_compressed(co, n, 0, IOV_BUF(file->data, CLUSTER)); break;
+			default: rc = node_write_compressed(co, n, 0, IOV_BUF(file->data, CLUSTER), 0); break;
 			}
 			CHECK_INT(rc, -EIO);
 			(void)node_close(co, n);

@@ -97,7 +97,7 @@ static void do_compressed(struct co *co, struct run *r, uint64_t from, uint64_t 
 	CHECK(data != NULL);
 	for (uint64_t i = 0, noise = draw(r, 4) * cluster / 3; i < end - off; i++)
 		data[i] = (uint8_t)(i % cluster < noise ? draw(r, 256) : 1 + i / 100);
-	CHECK_INT(node_write_compressed(co, r->im.node, off, IOV_BUF(data, end - off)), 0);
+	CHECK_INT(node_write_compressed(co, r->im.node, off, IOV_BUF(data, end - off), 0), 0);
 	memcpy(r->model + off, data, end - off);
 	free(data);
 }
