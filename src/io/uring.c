@@ -26,21 +26,23 @@ enum {
 	SQ_ENTRIES = 256,
 	CQ_ENTRIES = 4096,
 	FILE_OPS = 1024, /* in the kernel at once */
-	LOOKS = 2,       /* entries are handed over at the latest when it is looked for completions so often */
+	PUNCH_SLOTS = 64,
+	LOOKS = 2, /* entries are handed over at the latest when it is looked for completions so often */
 };
 
 struct uring {
 	struct io io; /* first */
 	struct io_uring ring;
 	struct io_helpers helpers;
-	struct list finished; /* operations that have their result */
-	struct list queued;   /* operations that found no room */
-	struct list polls;    /* in the ring: what may wait for ever and is no socket */
-	unsigned file_ops;    /* in the ring */
-	unsigned in_flight;   /* in the ring, of all kinds */
-	unsigned looks;       /* since entries were last handed over */
-	bool skips;           /* entries that succeed need no completion */
-	bool event_armed;     /* the helpers' event is being read */
+	struct list finished;          /* operations that have their result */
+	struct list queued;            /* operations that found no room */
+	struct list polls;             /* in the ring: what may wait for ever and is no socket */
+	unsigned file_ops;             /* in the ring */
+	unsigned punches[PUNCH_SLOTS]; /* in the ring, by their descriptors: see is_punch */
+	unsigned in_flight;            /* in the ring, of all kinds */
+	unsigned looks;                /* since entries were last handed over */
+	bool skips;                    /* entries that succeed need no completion */
+	bool event_armed;              /* the helpers' event is being read */
 	uint64_t event_count;
 };
 
@@ -152,6 +154,14 @@ static void prepare(struct io_uring_sqe *sqe, struct io_op *op)
 	io_uring_sqe_set_data(sqe, op);
 }
 
+/*
+ * While a hole is punched, the kernel keeps readahead away from the file, and a buffered read that is tried at once waits
+ * for that with us in its hands: no completion of anything is seen meanwhile. Such reads are a matter for its threads, and
+ * looking for holes, which waits as well, is one for ours.
+ */
+static unsigned *punches_of(struct uring *u, const struct io_op *op) { return &u->punches[op->fd % PUNCH_SLOTS]; }
+static bool is_punch(const struct io_op *op) { return op->code == IO_OP_FALLOCATE && op->flags != IO_FALLOC_ALLOCATE; }
+
 /* An entry of the submission ring, which is handed over early when it is full; NULL: the kernel takes no more now. */
 static struct io_uring_sqe *entry_get(struct uring *u)
 {
@@ -171,6 +181,10 @@ static bool push(struct uring *u, struct io_op *op)
 	if (sqe == NULL)
 		return false;
 	prepare(sqe, op);
+	if (op->code == IO_OP_READ && *punches_of(u, op) > 0)
+		sqe->flags |= IOSQE_ASYNC;
+	if (is_punch(op))
+		++*punches_of(u, op);
 	u->in_flight++;
 	if (route == ROUTE_FILE)
 		u->file_ops++;
@@ -218,6 +232,8 @@ static void op_completed(struct uring *u, struct io_op *op, int64_t result)
 
 	if (route == ROUTE_FILE)
 		u->file_ops--;
+	if (is_punch(op))
+		--*punches_of(u, op);
 	if (route == ROUTE_POLL)
 		list_remove(&op->link);
 	if (op->code == IO_OP_ACCEPT && result >= 0)
@@ -344,7 +360,7 @@ static void uring_submit(struct io *io, struct io_op *op)
 		(void)io_uring_submit(&u->ring);
 	if (op->code == IO_OP_EVENT_SIGNAL && u->skips && op->flags == 0 && push_signal(u, op))
 		return;
-	switch (route_of(op)) {
+	switch (op->code == IO_OP_SEEK && *punches_of(u, op) > 0 ? ROUTE_HELPER : route_of(op)) {
 	case ROUTE_HELPER: io_helpers_block(&u->helpers, op); break;
 	case ROUTE_INLINE: finish(u, op, io_posix_do(op)); break;
 	case ROUTE_FILE: /* must not overtake those that found no room */
@@ -504,7 +520,7 @@ static int ring_register(const struct io_uring *ring, unsigned what, const void 
 static int ring_restrict(struct io_uring *ring)
 {
 	struct io_uring_restriction allowed[ARRAY_ENTRIES(operations) + 3] = {
-		{.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_CQE_SKIP_SUCCESS},
+		{.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_CQE_SKIP_SUCCESS | IOSQE_ASYNC},
 		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS},
 		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS},
 	};

@@ -212,11 +212,69 @@ static void body_direct(struct co *co, void *arg ATTR_UNUSED)
 	io_file_close(co, f);
 }
 
+/* Holes are punched in one half of a file while the other half is read and looked at. */
+
+#define HALF (512u << 10)
+
+struct beside {
+	struct io_file *f;
+	unsigned punching;
+};
+
+static void punch_all(struct co *co, void *arg)
+{
+	struct beside *b = arg;
+
+	for (unsigned i = 0; i < HALF / 4096; i++) {
+		int rc = io_file_punch(co, b->f, HALF + i * 4096, 4096);
+
+		CHECK(rc == 0 || rc == -ENOTSUP);
+	}
+	b->punching--;
+}
+
+static void read_meanwhile(struct co *co, void *arg)
+{
+	struct beside *b = arg;
+	unsigned char buf[4096];
+	uint64_t run;
+	bool data;
+
+	for (unsigned i = 0; b->punching > 0; i++) {
+		uint64_t at = i * UINT64_C(4096) % HALF;
+
+		CHECK_INT(io_file_read(co, b->f, at, IOV_BUF(buf, sizeof(buf))), 0);
+		CHECK(buf[0] == 0x5a && buf[sizeof(buf) - 1] == 0x5a);
+		CHECK_INT(io_file_extent(co, b->f, at, 4096, &data, &run), 0);
+		CHECK(data && run == 4096);
+	}
+}
+
+static void body_beside_punches(struct co *co, void *arg ATTR_UNUSED)
+{
+	struct beside b = {.f = open_or_die(co, "a", RW_NEW), .punching = 2};
+	unsigned char *content = malloc(2 * HALF);
+	struct co_group group;
+
+	CHECK(content != NULL);
+	memset(content, 0x5a, 2 * HALF);
+	CHECK_INT(io_file_write(co, b.f, 0, IOV_BUF(content, 2 * HALF), 0), 0);
+	co_group_init(&group, co_sched_of(co));
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK_INT(co_group_spawn(&group, "punch", punch_all, &b), 0);
+		CHECK_INT(co_group_spawn(&group, "read", read_meanwhile, &b), 0);
+	}
+	co_group_wait(co, &group);
+	free(content);
+	io_file_close(co, b.f);
+}
+
 TEST(write_read)
 TEST(end_of_file)
 TEST(vectors)
 TEST(long_element)
 TEST(shape)
+TEST(beside_punches)
 TEST(read_only)
 TEST(direct)
 
@@ -228,6 +286,7 @@ int main(void)
 		RUN(vectors),
 		RUN(long_element),
 		RUN(shape),
+		RUN(beside_punches),
 		RUN(read_only),
 		RUN(direct),
 	};
