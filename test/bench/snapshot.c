@@ -8,8 +8,11 @@
  *   quiet             before: the longest request, and how many a second
  *   during            the longest request that was under way while the snapshot was created, or deleted; reads and writes
  *
- * The guest flushes every 50 ms. How long the longest of its flushes took tells what the storage needs to make something
- * durable: a write that needs a new refcount block waits for that, whether there are snapshots or not.
+ *   turn              the longest turn of the loop meanwhile
+ *   storage           the longest read, write, flush and punch of the file itself meanwhile
+ *
+ * What the storage takes, guests wait for, whether there are snapshots or not: a write that needs a new refcount block for a
+ * flush, and on a file system that locks a file while a hole is punched in it, whoever wants that file for the punch.
  *
  * bench-snapshot FILE BYTES [DEPTH] makes its image there, and prints one line "name value unit" for each figure.
  */
@@ -20,6 +23,7 @@
 
 #include "base/math.h"
 #include "file/file.h"
+#include "filter/pass.h"
 #include "io/io.h"
 #include "qcow2/qcow2.h"
 
@@ -59,13 +63,75 @@ static void create(struct co *co)
 	must(node_close(co, file), NULL, "close");
 }
 
+/* ---- the storage, with a look at the clock ---- */
+
+static struct { /* since the last look */
+	uint64_t read, write, flush, punch;
+} storage;
+
+static int took(struct co *co, uint64_t begun, uint64_t *worst, int rc)
+{
+	*worst = MAX(*worst, co_now(co) - begun);
+	return rc;
+}
+
+static int timed_read(struct co *co, struct node *n, uint64_t off, struct iov to)
+{
+	uint64_t begun = co_now(co);
+
+	return took(co, begun, &storage.read, pass_read(co, n, off, to));
+}
+
+static int timed_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)
+{
+	uint64_t begun = co_now(co);
+
+	return took(co, begun, &storage.write, pass_write(co, n, off, from, flags));
+}
+
+static int timed_discard(struct co *co, struct node *n, uint64_t off, uint64_t len)
+{
+	uint64_t begun = co_now(co);
+
+	return took(co, begun, &storage.punch, pass_discard(co, n, off, len));
+}
+
+static int timed_flush(struct co *co, struct node *n)
+{
+	uint64_t begun = co_now(co);
+
+	return took(co, begun, &storage.flush, pass_flush(co, n));
+}
+
+static int timed_close(struct co *co, struct node *n)
+{
+	(void)co;
+	node_fini(n);
+	free(n);
+	return 0;
+}
+
+static const struct node_ops timed_ops = {
+	.name = "timed",
+	.close = timed_close,
+	.flush = timed_flush,
+	.resize = pass_resize,
+	.read = timed_read,
+	.write = timed_write,
+	.zero = pass_zero,
+	.discard = timed_discard,
+	.map = pass_map,
+};
+
 static struct node *image_open(struct co *co)
 {
-	struct node *file, *node;
+	struct node *file, *node, *timed = calloc(1, sizeof(*timed));
 	struct err err = {0};
 
+	must(timed ? 0 : -ENOMEM, NULL, "open");
 	must(file_open(co, &(struct file_open){.path = path, .write = true}, &file, &err), &err, "open");
-	must(qcow2_open(co, file, &(struct qcow2_options){.write = true, .keep_leaks = true}, &node, &err), &err,
+	must(pass_init(co, timed, &timed_ops, file), NULL, "open");
+	must(qcow2_open(co, timed, &(struct qcow2_options){.write = true, .keep_leaks = true}, &node, &err), &err,
 		"open");
 	return node;
 }
@@ -77,6 +143,7 @@ struct load {
 	bool stop;
 	uint64_t worst_read, worst_write, worst_flush, requests; /* since the last look */
 	uint64_t seed;
+	struct co_turns turns;
 	struct co_group workers;
 };
 
@@ -126,13 +193,20 @@ static void look(struct load *g, const char *when, uint64_t ns)
 	printf("%s-longest-read %.2f ms\n", when, (double)g->worst_read / (double)MS);
 	printf("%s-longest-write %.2f ms\n", when, (double)g->worst_write / (double)MS);
 	printf("%s-longest-flush %.2f ms\n", when, (double)g->worst_flush / (double)MS);
+	printf("%s-longest-turn %.2f ms\n", when, (double)g->turns.longest_ns / (double)MS);
+	printf("%s-storage-read %.2f ms\n", when, (double)storage.read / (double)MS);
+	printf("%s-storage-write %.2f ms\n", when, (double)storage.write / (double)MS);
+	printf("%s-storage-flush %.2f ms\n", when, (double)storage.flush / (double)MS);
+	printf("%s-storage-punch %.2f ms\n", when, (double)storage.punch / (double)MS);
 	printf("%s-requests %.0f /s\n", when, (double)g->requests * 1e9 / (double)ns);
+	memset(&storage, 0, sizeof(storage));
+	g->turns.longest_ns = 0;
 	g->worst_read = g->worst_write = g->worst_flush = g->requests = 0;
 }
 
 static void all(struct co *co, void *arg)
 {
-	struct load g = {.seed = 1};
+	struct load g = {.seed = 1, .turns.limit_ns = CO_NEVER};
 	struct qcow2_snapshot_new how = {.name = "bench"};
 	struct err err = {0};
 	uint64_t start;
@@ -140,12 +214,14 @@ static void all(struct co *co, void *arg)
 	(void)arg;
 	create(co);
 	g.node = image_open(co);
+	co_sched_watch(co_sched_of(co), &g.turns);
 	co_group_init(&g.workers, co_sched_of(co));
 	for (unsigned i = 0; i < depth; i++)
 		must(co_group_spawn(&g.workers, "guest", worker, &g), NULL, "spawn");
 	must(co_group_spawn(&g.workers, "guest-flush", flusher, &g), NULL, "spawn");
 	co_sleep(co, QUIET);
-	g.worst_read = g.worst_write = g.worst_flush = g.requests = 0;
+	g.worst_read = g.worst_write = g.worst_flush = g.requests = g.turns.longest_ns = 0;
+	memset(&storage, 0, sizeof(storage));
 	co_sleep(co, QUIET);
 	look(&g, "before", QUIET);
 	start = co_now(co);
@@ -160,6 +236,7 @@ static void all(struct co *co, void *arg)
 	look(&g, "delete", co_now(co) - start);
 	g.stop = true;
 	co_group_wait(co, &g.workers);
+	co_sched_watch(co_sched_of(co), NULL);
 	must(node_close(co, g.node), NULL, "close");
 }
 
