@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,8 +62,10 @@ int background_prepare(struct background *b, struct err *err)
 		b->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (!b->pid_file)
 		return 0;
-	b->pid_to = fopen(b->pid_file, "we");
-	b->pid_made = b->pid_to != NULL;
+	/* It may be that of a process which we are about to follow: it stays as it is until then. */
+	int fd = open(b->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	b->pid_to = fd >= 0 ? fdopen(fd, "w") : NULL;
 	return b->pid_to ? 0 : err_set(err, -errno, "can't write the pid file '%s': %s", b->pid_file, strerror(errno));
 }
 
@@ -70,6 +73,7 @@ static int pid_write(struct background *b, struct err *err)
 {
 	FILE *f = take(b->pid_to);
 
+	b->pid_made = ftruncate(fileno(f), 0) == 0;
 	fprintf(f, "%ld\n", (long)getpid());
 	return fclose(f) == 0 ? 0 : err_set(err, -EIO, "can't write the pid file '%s'", b->pid_file);
 }
@@ -99,10 +103,20 @@ int background_ready(struct background *b, const char *line, struct err *err)
 	return r;
 }
 
+/* An empty one is what we have left there ourselves. */
+static void pid_abandon(struct background *b)
+{
+	struct stat st;
+
+	if (fstat(fileno(b->pid_to), &st) == 0 && st.st_size == 0)
+		b->pid_made = true;
+	fclose(b->pid_to);
+}
+
 void background_end(struct background *b)
 {
 	if (b->pid_to)
-		fclose(b->pid_to);
+		pid_abandon(b);
 	if (b->pid_made)
 		unlink(b->pid_file);
 	if (b->null_fd > 2)

@@ -17,7 +17,7 @@ struct background {
 	int null_fd;          /* -1, or what takes the place of the terminal */
 	const char *pid_file; /* NULL: none */
 	FILE *pid_to;         /* the pid file between prepare and ready */
-	bool pid_made;        /* it is ours to remove */
+	bool pid_made;        /* it is ours to remove; false again: it isn't any more */
 };
 
 /* In the process that goes on: 0. In the one that only waited it doesn't return. */

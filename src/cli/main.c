@@ -30,6 +30,7 @@ static const struct command commands[] = {
 	{"resize", "make the disk larger or smaller", cmd_resize},
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},
 	{"serve", "serve an image over NBD", cmd_serve},
+	{"control", "ask a running 'corral serve', or tell it to do something", cmd_control},
 };
 
 const struct command *cli_command(const char *name)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/cleanup.h"
 #include "cli/serve.h"
@@ -68,6 +69,8 @@ static const char help[] =
 	"      --sandbox MODE           when everything is open, give up the rest (other files, the network, privileges, most\n"
 	"                               system calls): auto (default): as much as this system can; require; off\n"
 	"      --user NAME[:GROUP]      go on as this user then\n"
+	"      --control unix:PATH      take commands there, from 'corral control' and from a successor\n"
+	"      --takeover unix:PATH     follow the daemon whose control socket that is: its clients stay connected\n"
 	"  -h, --help                   print this\n"
 	"\n"
 	"When clients can connect, a line is printed for each export of each image, ending with a URI for them.\n"
@@ -93,6 +96,8 @@ enum {
 	OPT_STATS,
 	OPT_SLOW_TURN,
 	OPT_SANDBOX,
+	OPT_CONTROL,
+	OPT_TAKEOVER,
 	OPT_USER,
 	OPT_TLS_CREDS,
 	OPT_TLS_VERIFY_PEER,
@@ -128,6 +133,8 @@ static const struct option long_options[] = {
 	{"slow-turn", required_argument, NULL, OPT_SLOW_TURN},
 	{"sandbox", required_argument, NULL, OPT_SANDBOX},
 	{"user", required_argument, NULL, OPT_USER},
+	{"control", required_argument, NULL, OPT_CONTROL},
+	{"takeover", required_argument, NULL, OPT_TAKEOVER},
 	{"tls-creds", required_argument, NULL, OPT_TLS_CREDS},
 	{"tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER},
 	{"tls-psk", required_argument, NULL, OPT_TLS_PSK},
@@ -170,6 +177,14 @@ static int parse_slow_turn(struct serve *s, const char *ms)
 	return r;
 }
 
+static int parse_unix(const char *option, const char *address, const char **out)
+{
+	if (strncmp(address, "unix:", 5) != 0)
+		return cli_usage("serve", "--%s takes unix:PATH, not '%s'", option, address);
+	*out = address;
+	return 0;
+}
+
 static int parse_log_level(struct serve *s, const char *name)
 {
 	if (log_level_parse(name, &s->quiet_level) < 0)
@@ -198,6 +213,8 @@ static int parse_one(struct serve *s, int option, const char *name, const char *
 	case OPT_STATS: return parse_stats(s, optarg);
 	case OPT_SLOW_TURN: return parse_slow_turn(s, optarg);
 	case OPT_SANDBOX: return cli_sandbox_parse("serve", optarg, &s->sandbox);
+	case OPT_CONTROL: return parse_unix("control", optarg, &s->control.where);
+	case OPT_TAKEOVER: return parse_unix("takeover", optarg, &s->takeover_from);
 	case OPT_USER: return serve_user_parse(s, optarg);
 	case OPT_TLS_CREDS: s->tls.dir = optarg; return 0;
 	case OPT_TLS_VERIFY_PEER: s->tls.verify_peer = true; return 0;
@@ -265,14 +282,24 @@ static int serve_exports(struct co *co, struct serve *s, struct err *err)
 	int r = serve_exports_start(co, s, err);
 
 	if (r == 0)
+		r = serve_control_listen(co, s, err);
+	if (r == 0)
 		r = background_prepare(&s->background, err);
 	if (r == 0)
 		r = serve_confine(co, s, err);
 	if (r == 0)
+		r = serve_takeover_finish(co, s, err);
+	if (r == 0)
+		r = serve_control_start(co, s, err);
+	if (r == 0)
 		r = announce(s, err);
 	if (r == 0)
 		r = serve_wait(co, s, err);
-	systemd_notify(&s->systemd, "STOPPING=1");
+	serve_control_stop(co, s);
+	if (s->handed_over)
+		s->background.pid_made = false;
+	else
+		systemd_notify(&s->systemd, "STOPPING=1");
 	if (s->stats_at_end && r == 0)
 		serve_stats_log(s);
 	serve_exports_stop(co, s);
@@ -294,15 +321,33 @@ static int serve_watched(struct co *co, struct serve *s, struct err *err)
 static int serve(struct co *co, void *arg)
 {
 	struct serve *s = arg;
-	int r = serve_images_open(co, s, &s->err);
+	int r = serve_takeover_begin(co, s, &s->err);
 
-	cli_secrets_fini(&s->secrets);
+	if (s->control.where)
+		io_files_keep(io_of(co));
+	else
+		cli_secrets_fini(&s->secrets);
+	if (r == 0)
+		r = serve_images_open(co, s, &s->err);
 	if (r == 0)
 		r = serve_watched(co, s, &s->err);
 
 	int status = r < 0 ? complain(&s->err) : 0;
 
-	return serve_images_close(co, s) | status;
+	status |= serve_images_close(co, s);
+	serve_takeover_end(co, s);
+	return status;
+}
+
+/* Whoever hands over has descriptors of all that he hands over, and so has who takes it. */
+static void descriptors_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int serve_begin(struct serve *s)
@@ -312,6 +357,8 @@ static int serve_begin(struct serve *s)
 
 	if (cli_engine(s->aio, &engine) < 0)
 		return 1;
+	if (s->control.where || s->takeover_from)
+		descriptors_raise();
 	if (serve_log_open(&s->log, s->log_file, &s->err) < 0)
 		return complain(&s->err);
 	s->log.log.level = s->quiet_level;

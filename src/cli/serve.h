@@ -17,6 +17,7 @@
 #include "co/sync.h"
 #include "export/export.h"
 #include "filter/throttle.h"
+#include "io/share.h"
 
 #define SERVE_IMAGES 64
 #define SERVE_EXPORTS 64
@@ -62,7 +63,23 @@ struct serve_export {
 		struct nbd_options nbd;
 		struct vhost_user_options vhost_user;
 	};
-	struct export *export; /* NULL: not started */
+	bool inherited;            /* it goes on with what another process had, and is frozen until that has let go */
+	struct export_state state; /* of that */
+	struct export *export;     /* NULL: not started */
+};
+
+struct serve_takeover;
+
+struct serve_control {     /* the socket over which others give commands */
+	const char *where; /* NULL: there is none */
+	struct io_sock *listener;
+	struct io_place place; /* of a listener that was another process's */
+	bool started, ending;
+	struct co_group group;
+	struct co_mutex busy; /* whoever carries a command out */
+	struct co_queue resumed;
+	struct list talks;
+	unsigned talks_n;
 };
 
 struct serve {
@@ -81,6 +98,12 @@ struct serve {
 	bool fork_first;
 	enum cli_sandbox sandbox;
 	struct io_sandbox confine; /* the user to change to */
+
+	struct serve_control control;
+	const char *takeover_from;       /* NULL: nobody is followed */
+	struct serve_takeover *takeover; /* under way */
+	bool handed_over;                /* another process has all of it: nothing is shut down or removed */
+	bool lost;                       /* it was not, and couldn't be had back */
 
 	struct systemd systemd;
 	struct serve_log log;
@@ -114,10 +137,27 @@ const struct serve_kind *serve_kind_find(const char *name);
 int serve_export_add(struct serve *s, const struct serve_kind *kind, const char *spec) ATTR_MUST_USE;
 int serve_exports_finish(struct serve *s) ATTR_MUST_USE; /* when the images are known */
 int serve_exports_start(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
+/* Or what stands in its place where another process serves them. */
 void serve_exports_stop(struct co *co, struct serve *s);
 void serve_exports_fini(struct serve *s);
 /* Where clients find what: a line for each image of each export. On the heap; NULL: no memory. */
 char *serve_exports_text(const struct serve *s);
+
+/* ---- serve_control.c ---- */
+
+/* Each does nothing where there is no such socket. */
+int serve_control_listen(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
+int serve_control_start(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
+/* No more commands; one that is being carried out ends first, and with it s->handed_over is settled. */
+void serve_control_stop(struct co *co, struct serve *s);
+
+/* ---- serve_takeover.c ---- */
+
+/* --takeover: nobody serves from here on; the states of exports are there. Each does nothing without it. */
+int serve_takeover_begin(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
+/* Everything is open and started: the other process lets go, and the exports are thawed. */
+int serve_takeover_finish(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
+void serve_takeover_end(struct co *co, struct serve *s);
 
 /* ---- serve_sandbox.c ---- */
 
@@ -131,6 +171,7 @@ int serve_confine(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE
 int serve_watch_start(struct co *co, struct serve *s, struct co_group *group, struct err *err) ATTR_MUST_USE;
 void serve_watch_end(struct serve *s); /* its coroutines end */
 void serve_stats_log(struct serve *s);
+void serve_log_level_set(struct serve *s, enum log_level level);
 /* Until a signal says that it is time to go: 0, or why it can't wait. */
 int serve_wait(struct co *co, struct serve *s, struct err *err) ATTR_MUST_USE;
 int serve_signals_take(void) ATTR_MUST_USE;

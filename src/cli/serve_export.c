@@ -48,9 +48,10 @@ static int inherited(struct co *co, struct serve *s, const char *where, struct i
 static int nbd_start(struct co *co, struct serve *s, struct serve_export *e, struct err *err)
 {
 	struct nbd_options *o = &e->nbd;
-	int r = inherited(co, s, e->where, &o->listener, err);
+	int r = e->inherited ? 0 : inherited(co, s, e->where, &o->listener, err);
 
 	o->address = e->where;
+	o->state = e->inherited ? &e->state : NULL;
 	o->disks = e->disks;
 	o->disks_n = e->disks_n;
 	o->log = &s->log.log;
@@ -113,9 +114,11 @@ static int vhost_user_start(struct co *co, struct serve *s, struct serve_export 
 			err, -EINVAL, "--vhost-user %s: image=NAME has to say which one of the images", e->where);
 	if (asprintf(&address, "%s%s", strncmp(e->where, "unix:", 5) == 0 ? "" : "unix:", e->where) < 0)
 		return err_set(err, -ENOMEM, "no memory");
-	int r = inherited(co, s, e->where, &o->listener, err);
+	int r = e->inherited ? 0 : inherited(co, s, e->where, &o->listener, err);
 
 	o->address = address;
+	o->state = e->inherited ? &e->state : NULL;
+	o->hands_over = s->control.where != NULL;
 	o->disk = e->disks[0];
 	o->log = &s->log.log;
 	return r < 0 ? r : vhost_user_export_start(co, o, &e->export, err);
@@ -232,7 +235,9 @@ void serve_exports_stop(struct co *co, struct serve *s)
 	for (unsigned i = s->exports_n; i-- > 0;) {
 		struct export *e = take(s->exports[i].export);
 
-		if (e)
+		if (e && (s->handed_over || s->exports[i].inherited))
+			e->ops->release(co, e);
+		else if (e)
 			e->ops->stop(co, e);
 	}
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+
 /* ---- options ---- */
 
 static int option_cache(struct serve_image *i, const char *mode)
@@ -185,11 +187,16 @@ int serve_images_finish(struct serve *s, const char *file)
 	return s->images_n == 0 ? cli_usage("serve", "which image?") : names_check(s);
 }
 
+static void bitmaps_close(struct serve_image *i)
+{
+	for (unsigned b = 0; b < i->bitmaps_n; b++)
+		free((char *)take(i->bitmaps[b].context.name));
+}
+
 void serve_images_fini(struct serve *s)
 {
 	for (unsigned i = 0; i < s->images_n; i++) {
-		for (unsigned b = 0; b < s->images[i].bitmaps_n; b++)
-			free((char *)s->images[i].bitmaps[b].context.name);
+		bitmaps_close(&s->images[i]);
 		free(s->images[i].spec);
 	}
 }
@@ -296,6 +303,7 @@ int serve_images_close(struct co *co, struct serve *s)
 	for (unsigned i = s->images_n; i-- > 0;) {
 		int r = node_close(co, take(s->images[i].disk.node));
 
+		bitmaps_close(&s->images[i]);
 		if (r == 0)
 			continue;
 		status = 1;

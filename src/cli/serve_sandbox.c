@@ -55,12 +55,14 @@ static unsigned removal_dirs(const struct serve *s, char **dirs)
 	}
 	if (s->pid_file)
 		dirs[n++] = io_dirname(s->pid_file);
+	if (s->control.where && strncmp(s->control.where, "unix:", 5) == 0)
+		dirs[n++] = io_dirname(s->control.where + 5);
 	return n;
 }
 
 int serve_confine(struct co *co, struct serve *s, struct err *err)
 {
-	AUTO_FREE char **dirs = calloc(SERVE_EXPORTS + 2, sizeof(*dirs));
+	AUTO_FREE char **dirs = calloc(SERVE_EXPORTS + 3, sizeof(*dirs));
 	unsigned n = dirs ? removal_dirs(s, dirs) : 0;
 	int r = dirs ? 0 : err_set(err, -ENOMEM, "no memory");
 
@@ -70,6 +72,7 @@ int serve_confine(struct co *co, struct serve *s, struct err *err)
 	}
 	s->confine.removal_dirs = (const char *const *)dirs;
 	s->confine.connect = reaches_out(s);
+	s->confine.lookup = s->control.where != NULL;
 	if (r == 0)
 		r = cli_sandbox_enter(co, s->sandbox, &s->confine, err);
 	s->confine.removal_dirs = NULL;

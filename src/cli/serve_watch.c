@@ -99,11 +99,20 @@ static void debug_toggle(struct serve *s)
 	s->log.log.level = on ? LOG_LEVEL_DEBUG : s->quiet_level;
 }
 
+void serve_log_level_set(struct serve *s, enum log_level level)
+{
+	s->log.log.level = level;
+	if (level != LOG_LEVEL_DEBUG)
+		s->quiet_level = level;
+}
+
 int serve_wait(struct co *co, struct serve *s, struct err *err)
 {
 	for (;;) {
 		int r = io_signal_wait(co, signals, ARRAY_ENTRIES(signals));
 
+		if (r == -ECANCELED) /* by a command, which has told */
+			return s->lost ? err_set(err, -EIO, "nothing can be served any more") : 0;
 		if (r < 0)
 			return err_set(err, r, "can't wait for signals: %s", strerror(-r));
 		if (r == SIGUSR1) {

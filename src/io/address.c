@@ -253,7 +253,7 @@ static int bind_path(int fd, const struct sockaddr_un *sa, struct err *err)
 	return r < 0 ? err_set(err, r, "%s: %s", sa->sun_path, strerror(-r)) : 0;
 }
 
-static int listen_unix(const char *path, int flags, struct io_name *name, struct err *err)
+static int listen_unix(const char *path, unsigned flags, struct io_name *name, struct err *err)
 {
 	struct sockaddr_un sa;
 	struct stat st;
@@ -261,7 +261,9 @@ static int listen_unix(const char *path, int flags, struct io_name *name, struct
 
 	if (r < 0)
 		return r;
-	fd = socket_new(AF_UNIX, flags);
+	fd = socket_new(AF_UNIX, (int)(flags & SOCK_NONBLOCK));
+	if (fd >= 0 && flags & IO_LISTEN_PRIVATE) /* the path gets the mode of the socket, less umask */
+		(void)fchmod(fd, 0600);
 	if (fd < 0)
 		return err_set(err, fd, "%s: %s", path, strerror(-fd));
 	r = bind_path(fd, &sa, err);
@@ -379,7 +381,7 @@ int io_posix_listen(const struct io_op *op)
 
 	if (path != NULL) {
 		name_set(op->name, op->address);
-		return listen_unix(path, (int)op->flags, op->name, op->err);
+		return listen_unix(path, op->flags, op->name, op->err);
 	}
 	fd = inet_first(op, listen_at);
 	if (fd >= 0)

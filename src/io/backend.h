@@ -25,7 +25,7 @@ enum io_code {
 	IO_OP_TRUNCATE,  /* fd, offset = new size */
 	IO_OP_SEEK,      /* fd, offset, flags: 0 data, 1 hole -> offset, -ENXIO */
 	IO_OP_LOCK,      /* fd, offset, flags: IO_LOCK_* */
-	IO_OP_LISTEN,    /* address, err -> descriptor, name filled */
+	IO_OP_LISTEN,    /* address, flags: IO_LISTEN_PRIVATE, err -> descriptor, name filled */
 	IO_OP_CONNECT,   /* address, err -> descriptor, name filled */
 	IO_OP_INHERIT,   /* fd of a listener, err -> the same, name filled */
 	IO_OP_ACCEPT,    /* fd -> descriptor, name filled */
@@ -46,6 +46,7 @@ enum { IO_POLL_WRITE = 1 << 0 };
 enum { IO_READ_CACHED = 1 << 0 }; /* the file isn't O_DIRECT: what is read may be in memory */
 enum { IO_FALLOC_ALLOCATE, IO_FALLOC_ZERO, IO_FALLOC_PUNCH };
 enum { IO_LOCK_SHARED, IO_LOCK_RELEASE, IO_LOCK_TEST, IO_LOCK_RELEASE_ALL };
+enum { IO_LISTEN_PRIVATE = 1 << 0 }; /* beside SOCK_NONBLOCK */
 enum { IO_SIGNAL_AWAITED = 1 << 0 };
 enum { IO_ADOPT_WAIT, IO_ADOPT_SIGNAL }; /* for which of both the descriptor is meant */
 

@@ -105,6 +105,8 @@ char *io_realpath(const char *path);
 
 /* address: "unix:PATH", "HOST:PORT", "[V6]:PORT" or ":PORT" (loopback). */
 int io_listen(struct co *co, const char *address, struct io_sock **out, struct err *err) ATTR_MUST_USE;
+/* The same, of a unix socket that nobody but our user can connect to. */
+int io_listen_private(struct co *co, const char *address, struct io_sock **out, struct err *err) ATTR_MUST_USE;
 int io_connect(struct co *co, const char *address, struct io_sock **out, struct err *err) ATTR_MUST_USE;
 /* A listening socket that somebody else made. It is taken over in any case; closing it removes no path. */
 int io_listener_adopt(struct co *co, int fd, struct io_sock **out, struct err *err) ATTR_MUST_USE;

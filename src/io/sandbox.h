@@ -19,6 +19,7 @@ enum io_sandbox_part {
 struct io_sandbox {
 	/* Directories in which files may still be removed: sockets and the pid file go at the end. NULL-terminated, or NULL. */
 	const char *const *removal_dirs;
+	bool lookup;  /* where names lead to may still be looked up: files are opened again (io_files_keep) */
 	bool connect; /* sockets may still be made and connected: storage that is reached over a network */
 	bool change_user;
 	unsigned uid, gid;

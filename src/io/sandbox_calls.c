@@ -109,6 +109,8 @@ static const char *const calls[] = {
 	"exit_group",
 };
 
+static const char *const looking[] = {
+	"getcwd", "readlink", "readlinkat", "stat", "lstat", "access", "faccessat", "faccessat2"};
 static const char *const connecting[] = {"socket", "connect", "socketpair"};
 
 /* Requests to block devices and file systems. */
@@ -162,6 +164,8 @@ static int filter_fill(scmp_filter_ctx filter, const struct io_sandbox *how)
 		r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree rather than a list */
 	if (r == 0)
 		r = allow(filter, calls, ARRAY_ENTRIES(calls));
+	if (r == 0 && how->lookup)
+		r = allow(filter, looking, ARRAY_ENTRIES(looking));
 	if (r == 0 && how->connect)
 		r = allow(filter, connecting, ARRAY_ENTRIES(connecting));
 	return r == 0 ? allow_some(filter) : r;

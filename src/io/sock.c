@@ -24,14 +24,15 @@ struct io_sock {
 	struct io_name name;
 };
 
-static int sock_open(struct co *co, enum io_code code, const char *address, struct io_sock **out, struct err *err)
+static int sock_open(
+	struct co *co, enum io_code code, unsigned flags, const char *address, struct io_sock **out, struct err *err)
 {
 	AUTO_FREE struct io_sock *s = calloc(1, sizeof(*s));
 	int64_t r;
 
 	if (s == NULL)
 		return err_set(err, -ENOMEM, "%s: no memory", address);
-	r = io_do(co, &(struct io_op){.code = code, .address = address, .name = &s->name, .err = err});
+	r = io_do(co, &(struct io_op){.code = code, .flags = flags, .address = address, .name = &s->name, .err = err});
 	if (r < 0)
 		return (int)r;
 	s->io = io_of(co);
@@ -43,12 +44,17 @@ static int sock_open(struct co *co, enum io_code code, const char *address, stru
 
 int io_listen(struct co *co, const char *address, struct io_sock **out, struct err *err)
 {
-	return sock_open(co, IO_OP_LISTEN, address, out, err);
+	return sock_open(co, IO_OP_LISTEN, 0, address, out, err);
+}
+
+int io_listen_private(struct co *co, const char *address, struct io_sock **out, struct err *err)
+{
+	return sock_open(co, IO_OP_LISTEN, IO_LISTEN_PRIVATE, address, out, err);
 }
 
 int io_connect(struct co *co, const char *address, struct io_sock **out, struct err *err)
 {
-	return sock_open(co, IO_OP_CONNECT, address, out, err);
+	return sock_open(co, IO_OP_CONNECT, 0, address, out, err);
 }
 
 int io_listener_adopt(struct co *co, int fd, struct io_sock **out, struct err *err)

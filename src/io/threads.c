@@ -153,7 +153,7 @@ static void threads_submit(struct io *io, struct io_op *op)
 		op->flags = SOCK_NONBLOCK;
 		finish(t, op, io_posix_do(op));
 		break;
-	case IO_OP_LISTEN: op->flags = SOCK_NONBLOCK; /* fall through */
+	case IO_OP_LISTEN: op->flags |= SOCK_NONBLOCK; /* fall through */
 	default: io_helpers_block(&t->helpers, op);
 	}
 }

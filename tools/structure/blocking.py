@@ -86,7 +86,7 @@ ALLOWED = {
         "printf puts putchar fputs fputc fprintf vprintf vfprintf fwrite fflush perror stdout stderr exit getenv isatty"
         " putc _IO_putc open_memstream fclose getopt_long getopt optarg optind opterr optopt signal"
         " sigtimedwait sigemptyset sigaddset pthread_sigmask program_invocation_short_name"
-        " clock_gettime localtime_r strftime json_* strtod frexp ldexp",
+        " clock_gettime getpid getrlimit setrlimit localtime_r strftime json_* strtod frexp ldexp",
     ),
 }
 

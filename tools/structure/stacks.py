@@ -32,6 +32,7 @@ LOOP = "co_sched_run"  # what leads to it runs on no coroutine's stack
 
 RECURSION = {  # function: why its depth is bounded
     "tree_print": "what it prints was made by describe.c, four levels deep",
+    "answer_part_print": "what it prints came as a line of JSON, whose levels json_line.c bounds",
 }
 
 NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^\\"]+\\n([^\\"]+):\d+:\d+\\n(\d+) bytes \(([^)]*)\)')

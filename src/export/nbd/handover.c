@@ -204,6 +204,8 @@ static int read_early(struct export_reader *r, struct nbd_conn *c)
 /* NULL: this connection can stay as it is. */
 static const char *conn_objection(const struct nbd_conn *c, bool same_contexts)
 {
+	if (c->server->tls)
+		return "it has no TLS";
 	if (!c->disk)
 		return "its disk isn't served here";
 	if (c->disk->node->size < c->terms.size)
