@@ -214,6 +214,8 @@ static int level_open(
 
 	if (ret == 0) {
 		*node = over;
+		if (level->driver->kind == DRIVER_PROTOCOL)
+			over->log = chain->how->qcow2.log;
 		if (level->driver->kind == DRIVER_PROTOCOL && node_is_file(over))
 			ret = file_adopt(co, chain, node, err);
 	}

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/math.h"
+#include "base/mutant.h"
 #include "file/lock.h"
 
 struct file {
@@ -143,6 +144,22 @@ static void set_name(struct node *n, const char *path)
 	n->name[keep] = '\0';
 }
 
+/*
+ * What was written before, by whomever, becomes durable before anybody acts on it. It need not be: where a flush had failed,
+ * the storage may still be of two minds. An error that nobody has been told of yet is told here.
+ */
+static int settle(struct co *co, struct file *f, const struct file_open *how, struct err *err)
+{
+	int rc = how->write && !how->no_flush && !MUTANT(152) ? io_file_sync(co, f->io) : 0;
+
+	if (rc == 0)
+		return 0;
+	err_set(err, rc, "\"%s\": what was written to it before can't be flushed, and may be lost: %s", f->node.name,
+		strerror(-rc));
+	err_hint(err, "opening it again goes on with what the storage has");
+	return rc;
+}
+
 static int file_setup(struct co *co, struct file *f, const struct file_open *how, struct err *err)
 {
 	const struct io_file_info *info = io_file_info(f->io);
@@ -151,6 +168,8 @@ static int file_setup(struct co *co, struct file *f, const struct file_open *how
 
 	set_name(n, f->path);
 	rc = how->no_lock ? 0 : file_lock(co, f->io, how->write, f->path, err);
+	if (rc == 0)
+		rc = settle(co, f, how, err);
 	if (rc != 0)
 		return rc;
 	n->ops = &file_ops;

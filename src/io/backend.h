@@ -21,6 +21,7 @@ enum io_code {
 	IO_OP_READ,  /* fd, v, n, offset, flags: IO_READ_CACHED -> bytes, 0 at end of file */
 	IO_OP_WRITE, /* fd, v, n, offset, flags -> bytes */
 	IO_OP_SYNC,
+	IO_OP_DROP, /* fd: what the page cache has of the file, and needn't write, goes; a hint, which can't fail */
 	IO_OP_FALLOCATE, /* fd, offset, len, flags: IO_FALLOC_* */
 	IO_OP_TRUNCATE,  /* fd, offset = new size */
 	IO_OP_SEEK,      /* fd, offset, flags: 0 data, 1 hole -> offset, -ENXIO */

@@ -28,6 +28,7 @@ struct io_file {
 	struct io_file_info info;
 	int fd;
 	unsigned busy;     /* operations under way: none may be left when it is closed */
+	bool lost;         /* something of what was written may be */
 	struct kept *kept; /* NULL: its descriptor is closed with it */
 };
 
@@ -145,17 +146,6 @@ int io_file_open(struct co *co, const struct io_open *how, struct io_file **out,
 	return 0;
 }
 
-/* What close itself may report was due to sync, and comes too late to act on. */
-void io_file_close(struct co *co, struct io_file *f)
-{
-	if (f == NULL)
-		return;
-	assert(f->busy == 0);
-	if (!kept_put(co, f))
-		(void)io_do(co, &(struct io_op){.code = IO_OP_CLOSE, .fd = f->fd});
-	free(f);
-}
-
 const struct io_file_info *io_file_info(const struct io_file *f) { return &f->info; }
 
 static int64_t file_do_once(struct co *co, struct io_file *f, struct io_op op)
@@ -178,6 +168,42 @@ static int64_t file_do(struct co *co, struct io_file *f, struct io_op op)
 		r = file_do_once(co, f, op);
 	while (io_again(co, &tries, r));
 	return r;
+}
+
+/*
+ * After a failed sync the kernel takes the pages that it couldn't write for clean: it goes on showing what the storage
+ * doesn't have, and no later sync covers it. Without them reads come from the storage. What is being written just now
+ * stays, so that it is done again when nothing is under way any more.
+ */
+static void cache_drop(struct co *co, struct io_file *f)
+{
+	if (!MUTANT(150))
+		(void)file_do_once(co, f, (struct io_op){.code = IO_OP_DROP});
+}
+
+/* Not where it failed before anything was done. */
+static bool is_loss(int64_t r) { return r < 0 && r != -EAGAIN && r != -EINVAL && r != -EFAULT; }
+
+static int durable_result(struct co *co, struct io_file *f, int64_t r)
+{
+	if (is_loss(r)) {
+		f->lost = true;
+		cache_drop(co, f);
+	}
+	return (int)r;
+}
+
+/* What close itself may report was due to sync, and comes too late to act on. */
+void io_file_close(struct co *co, struct io_file *f)
+{
+	if (f == NULL)
+		return;
+	assert(f->busy == 0);
+	if (f->lost)
+		cache_drop(co, f);
+	if (!kept_put(co, f))
+		(void)io_do(co, &(struct io_op){.code = IO_OP_CLOSE, .fd = f->fd});
+	free(f);
 }
 
 /* ---- read and write ---- */
@@ -227,7 +253,7 @@ static int file_ends_at(struct co *co, struct io_file *f, uint64_t end)
  * Zeros follow where the file ends. Its end shows as a read of nothing, or, as an O_DIRECT file is read in blocks, as
  * one that ends inside a block. Where the file's size contradicts (it may just have grown), the block is read again.
  */
-int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to)
+static int file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to)
 {
 	unsigned flags = f->info.align == 1 ? IO_READ_CACHED : 0;
 	unsigned stuck = 0;
@@ -258,6 +284,14 @@ int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to)
 	return 0;
 }
 
+/* What was read while the cache was dropped may be of before or of after. */
+int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to)
+{
+	int r = f->lost && !MUTANT(151) ? -EIO : file_read(co, f, off, to);
+
+	return f->lost && !MUTANT(151) ? -EIO : r;
+}
+
 int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov from, unsigned flags)
 {
 	if (!f->info.writable)
@@ -269,7 +303,7 @@ int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov fro
 		uint64_t whole;
 
 		if (r < 0)
-			return (int)r;
+			return flags & IO_WRITE_DSYNC ? durable_result(co, f, r) : (int)r;
 		whole = MUTANT(28) ? from.len : align_down((uint64_t)r, f->info.align);
 		if (whole == 0) /* it would go on like this for ever */
 			return -EIO;
@@ -281,7 +315,10 @@ int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov fro
 
 /* ---- all the rest ---- */
 
-int io_file_sync(struct co *co, struct io_file *f) { return (int)file_do(co, f, (struct io_op){.code = IO_OP_SYNC}); }
+int io_file_sync(struct co *co, struct io_file *f)
+{
+	return durable_result(co, f, file_do(co, f, (struct io_op){.code = IO_OP_SYNC}));
+}
 
 static int file_fallocate(struct co *co, struct io_file *f, uint64_t off, uint64_t len, unsigned what)
 {

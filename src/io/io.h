@@ -72,6 +72,8 @@ const struct io_file_info *io_file_info(const struct io_file *f);
 
 /* Whole or not at all: 0 or a negative errno. Reading past the end gives zeros. */
 int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to) ATTR_MUST_USE;
+/* Where this, or a sync, fails, something of what was written since the last sync may be lost (docs/crash-safety.md). What
+ * the page cache claims is dropped, so that whoever opens the file next reads what the storage has; here reads fail. */
 enum { IO_WRITE_DSYNC = 1 << 0 };
 int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov from, unsigned flags) ATTR_MUST_USE;
 int io_file_sync(struct co *co, struct io_file *f) ATTR_MUST_USE; /* fdatasync */

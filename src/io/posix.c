@@ -318,6 +318,7 @@ int64_t io_posix_do(struct io_op *op)
 	case IO_OP_READ: return result_of(preadv2(op->fd, op->v, n, off, 0));
 	case IO_OP_WRITE: return result_of(pwritev2(op->fd, op->v, n, off, op->flags & IO_WRITE_DSYNC ? RWF_DSYNC : 0));
 	case IO_OP_SYNC: return result_of(fdatasync(op->fd));
+	case IO_OP_DROP: return -posix_fadvise(op->fd, 0, 0, POSIX_FADV_DONTNEED);
 	case IO_OP_FALLOCATE: return result_of(fallocate(op->fd, mode, off, (off_t)op->len));
 	case IO_OP_TRUNCATE: return result_of(ftruncate(op->fd, off));
 	case IO_OP_SEEK: return result_of(lseek(op->fd, off, op->flags == 0 ? SEEK_DATA : SEEK_HOLE));

@@ -4,7 +4,7 @@
  * meanwhile is repeated on another one, which does no harm, since until it is answered nobody relies on either outcome.
  *
  * What a server has acknowledged and not flushed may be gone with it. As long as one connection is left it is the same
- * server; when none is, and there was such a change, no flush succeeds any more.
+ * server; when none is, and there was such a change, no flush succeeds any more, and no read: it might be older.
  */
 #include <assert.h>
 #include <errno.h>
@@ -212,7 +212,10 @@ static int pieces(struct co *co, struct client *b, enum nbd_kind kind, uint64_t 
 
 static int client_read(struct co *co, struct node *n, uint64_t off, struct iov to)
 {
-	return pieces(co, client_of(n), NBD_READ, off, to, 0);
+	struct client *b = client_of(n);
+	int err = pieces(co, b, NBD_READ, off, to, 0);
+
+	return b->lost ? -EIO : err;
 }
 
 static int client_write(struct co *co, struct node *n, uint64_t off, struct iov from, unsigned flags)

@@ -20,7 +20,20 @@
 #define NODE_UNMAP_CLUSTERS 1024u /* are unmapped under one range lock */
 
 static inline bool node_is_storage(const struct node *n) { return n->ops->read != NULL; }
+
+/* A flush, or a durable write, has failed: nothing that comes later succeeds. */
 static inline void node_fail(struct node *n, int err) { n->failed = n->failed != 0 ? n->failed : err; }
+
+/*
+ * Whether storage may have lost what was written, and reads as older than it was. What a format knows of it, in memory, then
+ * doesn't agree with it any more, and space that was given out may show what its last owner left there.
+ */
+static inline bool node_is_lost(const struct node *n)
+{
+	if (MUTANT(151))
+		return false;
+	return node_is_storage(n) ? n->failed != 0 : n->file->failed != 0 || n->data->failed != 0;
+}
 
 /* Around whatever changes a format's mapping, which is in memory alone until a flush. */
 static inline void node_mapping_begin(struct node *n) { n->changing++; }

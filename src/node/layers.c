@@ -7,6 +7,7 @@
 #include "node/impl.h"
 
 #include <assert.h>
+#include <errno.h>
 
 #include "base/math.h"
 
@@ -41,7 +42,9 @@ static int ask_layer(struct co *co, struct node *n, uint64_t off, uint64_t len, 
 		node_op_begin(co, layer, &run->op);
 	run->at =
 		(struct node_extent){.kind = NODE_DATA, .in_place = true, .has_host = true, .host = {off}, .len = len};
-	if (!node_is_storage(layer) && off < layer->size)
+	if (node_is_lost(layer))
+		err = -EIO;
+	else if (!node_is_storage(layer) && off < layer->size)
 		err = layer->ops->map(
 			co, layer, (struct guest){off}, MUTANT(45) ? len : MIN(len, layer->size - off), &run->at);
 	assert(err != 0 || (run->at.len > 0 && run->at.len <= len));

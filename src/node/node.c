@@ -20,6 +20,7 @@ int node_init(struct node *n, struct co_sched *sched)
 		n->subcluster = n->cluster;
 	n->sched = sched;
 	n->failed = 0;
+	n->failure_told = false;
 	list_init(&n->ranges);
 	list_init(&n->ops_running);
 	n->next_epoch = 0;

@@ -36,6 +36,7 @@
 #include "co/sync.h"
 #include "node/event.h"
 
+struct log;
 struct node;
 
 /* Addresses are of two kinds that must not be mixed: of the disk that a format presents, and of the child it lies in. */
@@ -75,7 +76,8 @@ int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len) ATTR
  * backing file, durably. -ENOTSUP: the node can't. */
 int node_forget(struct co *co, struct node *n) ATTR_MUST_USE;
 /* Durable: everything that returned before this was called. A failure is final: this and every later write and flush of
- * the node fail until it is reopened. */
+ * the node fail until it is reopened; and every later read if it was storage that failed, the node or what is below it: it
+ * may have less than was read before. */
 int node_flush(struct co *co, struct node *n) ATTR_MUST_USE;
 /* What a larger disk gains reads zeros. Where a smaller one has the new size in spite of an error, something of what lay
  * behind its end has not been given back; n->size tells. -ENOTSUP: it can't have that size. */
@@ -218,9 +220,11 @@ struct node { /* drivers embed it, and fill the first part before node_init */
 	bool opaque;       /* storage: what it holds doesn't lie as it is, at the same place, in what is below it */
 	bool grows_zeroed; /* storage: space that was never written, and what a resize adds, reads zeros */
 	char name[64];     /* for messages: the tail of the path, or the driver */
+	struct log *log;   /* storage: who is told when it has failed for good; or NULL */
 
-	struct co_sched *sched;  /* set by node_init, as all below */
-	int failed;              /* sticky: 0, or why no write and no flush can succeed any more */
+	struct co_sched *sched; /* set by node_init, as all below */
+	int failed; /* sticky: 0, or why no write and no flush can succeed any more; of storage, no read either */
+	bool failure_told;       /* to the log */
 	struct list ranges;      /* of node_range, in order of arrival */
 	struct list ops_running; /* of node_op, in order of arrival */
 	unsigned requests;       /* of them */

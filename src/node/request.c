@@ -3,7 +3,9 @@
 #include "node/impl.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "base/math.h"
 
 static bool is_outside(const struct node *n, uint64_t off, uint64_t len)
@@ -127,6 +129,18 @@ int node_forget(struct co *co, struct node *n)
 	return change_end(co, n, &op, node_forget_inside(co, n), 0);
 }
 
+/* Once, and not where a durable write fails: that may be deep in a stack. */
+static int failure(struct node *n)
+{
+	if (!n->failure_told)
+		log_line(n->log, LOG_LEVEL_ERROR,
+			"%s: a flush has failed (%s): what was written since the last one may be lost, and nothing more is read or "
+			"written; open it again: what was flushed before is there",
+			n->name, strerror(-n->failed));
+	n->failure_told = true;
+	return n->failed;
+}
+
 /* After a failure nothing is known of what was written before: a flush that succeeds later doesn't make it good. */
 int node_flush_now(struct co *co, struct node *n)
 {
@@ -136,7 +150,7 @@ int node_flush_now(struct co *co, struct node *n)
 	if (n->read_only)
 		return 0;
 	if (n->failed != 0)
-		return n->failed;
+		return failure(n);
 	if (n->file != NULL)
 		node_event(co, n->file, NODE_EVENT_FLUSH_TO_OS);
 	err = n->ops->flush(co, n);
@@ -146,7 +160,7 @@ int node_flush_now(struct co *co, struct node *n)
 		node_fail(n, err);
 	else
 		n->changes_written = MAX(n->changes_written, MUTANT(121) ? n->changes : changes);
-	return n->failed;
+	return n->failed != 0 ? failure(n) : 0;
 }
 
 int node_flush(struct co *co, struct node *n)

@@ -20,7 +20,9 @@ int node_storage_read(struct co *co, struct node *n, uint64_t off, struct iov to
 	int err = -EINVAL;
 
 	node_op_begin(co, n, &op);
-	if (node_is_inside(n, off, to.len))
+	if (node_is_lost(n))
+		err = -EIO;
+	else if (node_is_inside(n, off, to.len))
 		err = to.len > 0 ? node_pad_read(co, n, off, to) : 0;
 	node_op_end(n, &op);
 	return err;

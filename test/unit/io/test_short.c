@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests are whole over a backend that isn't: between the engine and its backend sits one that cuts transfers short
- * and fails some of them with -EINTR and -EAGAIN.
+ * and fails some of them with -EINTR and -EAGAIN, or a sync or durable write for good.
  */
 #include "engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/math.h"
 #include "io/backend.h"
@@ -16,7 +19,8 @@ struct tricky {
 	size_t most;   /* bytes that a transfer may have */
 	unsigned fail; /* every so many operations fail; 0: none */
 	unsigned torn; /* so many reads end after 100 bytes, inside a block of whatever size */
-	unsigned count, interrupted, refused;
+	int lost;      /* what the next sync, or durable write, is told; 0: nothing */
+	unsigned count, interrupted, refused, drops;
 	struct iovec cut;
 };
 
@@ -38,8 +42,27 @@ static bool is_transfer(const struct io_op *op)
 	return op->code == IO_OP_READ || op->code == IO_OP_WRITE || op->code == IO_OP_SEND || op->code == IO_OP_RECV;
 }
 
+static bool is_durable(const struct io_op *op)
+{
+	return op->code == IO_OP_SYNC || (op->code == IO_OP_WRITE && (op->flags & IO_WRITE_DSYNC));
+}
+
+static void complete_lost(struct co *co ATTR_UNUSED, void *arg)
+{
+	struct io_op *op = arg;
+	int r = tricky.lost;
+
+	tricky.lost = 0;
+	io_complete(op, r);
+}
+
 static void tricky_submit(struct io *io, struct io_op *op)
 {
+	tricky.drops += op->code == IO_OP_DROP;
+	if (is_durable(op) && tricky.lost != 0) {
+		CHECK_INT(co_spawn(io->sched, "lost", complete_lost, op), 0);
+		return;
+	}
 	if (is_transfer(op) && tricky.fail != 0 && ++tricky.count % tricky.fail == 0) {
 		CHECK_INT(co_spawn(io->sched, "fail", complete_failed, op), 0);
 		return;
@@ -154,13 +177,62 @@ static void body_direct(struct co *co, void *arg ATTR_UNUSED)
 	io_file_close(co, f);
 }
 
+/* Some of the pages that were read last are in the page cache. */
+static bool is_cached(const char *path, size_t bytes)
+{
+	static char page[4096];
+	struct iovec v = {page, sizeof(page)};
+	int fd = open(path, O_RDONLY);
+	bool any = false;
+
+	CHECK(fd >= 0);
+	for (size_t at = 0; at < bytes; at += sizeof(page))
+		any |= preadv2(fd, &v, 1, (off_t)at, RWF_NOWAIT) > 0;
+	close(fd);
+	return any;
+}
+
+/* The cache no longer shows what may be lost; whoever has the file open reads nothing of it any more. */
+static void lost_use(struct co *co, bool write, int error)
+{
+	static unsigned char data[1 << 18];
+	struct io_file *f = open_or_die(co, "lost", RW_NEW);
+	bool cached;
+
+	CHECK_INT(io_file_write(co, f, 0, IOV_BUF(data, sizeof(data)), 0), 0);
+	CHECK_INT(io_file_sync(co, f), 0);
+	cached = is_cached("lost", sizeof(data)); /* not every file system has a cache that can be asked */
+	tricky_begin(co, SIZE_MAX, 0);
+	tricky.lost = error;
+	if (write)
+		CHECK_INT(io_file_write(co, f, 0, IOV_BUF(data, 4096), IO_WRITE_DSYNC), error);
+	else
+		CHECK_INT(io_file_sync(co, f), error);
+	CHECK_INT(tricky.drops, error != -EINVAL);
+	CHECK_INT(io_file_read(co, f, 0, IOV_BUF(data, 4096)), error == -EINVAL ? 0 : -EIO);
+	if (cached && error != -EINVAL)
+		CHECK(!is_cached("lost", sizeof(data)));
+	io_file_close(co, f);
+	CHECK_INT(tricky.drops, error != -EINVAL ? 2 : 0);
+	tricky_end(co);
+}
+
+static void body_lost(struct co *co, void *arg ATTR_UNUSED)
+{
+	lost_use(co, false, -EIO);
+	lost_use(co, true, -EIO);
+	lost_use(co, true, -ENOSPC);
+	lost_use(co, true, -EINVAL);
+}
+
 TEST(whole)
 TEST(stream)
 TEST(direct)
+TEST(lost)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {RUN(whole), RUN(stream), RUN(direct)};
+	const struct CMUnitTest tests[] = {RUN(whole), RUN(stream), RUN(direct), RUN(lost)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

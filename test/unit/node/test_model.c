@@ -190,16 +190,30 @@ static void drainer(struct co *co, void *arg)
 
 /* ---- a run ---- */
 
+static bool is_lost(const struct node *n) { return n->file != NULL ? n->file->failed != 0 : n->failed != 0; }
+
+/* Somewhere down the chain a flush has failed. */
+static bool may_not_read(const struct run *run)
+{
+	bool lost = false;
+
+	for (const struct node *n = run->top; n != NULL; n = n->backing)
+		lost |= is_lost(n);
+	return lost;
+}
+
 static void check_quiet(struct co *co, struct run *run)
 {
 	uint8_t *data = malloc(run->size);
+	int err;
 
 	assert(data != NULL && list_empty(&run->top->ranges) && list_empty(&run->top->ops_running));
 	run->rig.fail_at = 0;
-	must(node_read(co, run->top, 0, IOV_BUF(data, run->size)));
-	assert(model_allows(&run->model, 0, run->size, model_now(&run->model), data));
-	for (uint64_t i = 0; i < run->size; i++)
+	err = node_read(co, run->top, 0, IOV_BUF(data, run->size));
+	assert(err == 0 || (err == -EIO && may_not_read(run)));
+	for (uint64_t i = 0; err == 0 && i < run->size; i++)
 		assert(data[i] == toy_peek(run->top, i));
+	assert(err != 0 || model_allows(&run->model, 0, run->size, model_now(&run->model), data));
 	free(data);
 }
 

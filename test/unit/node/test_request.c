@@ -114,6 +114,7 @@ static void fua_flushes_formats_and_is_passed_on_to_storage(void **state)
 static void sticky_body(struct co *co, void *arg)
 {
 	struct bench *b = arg;
+	struct node_status status;
 
 	b->rig.fail_at = 2; /* the storage's flush, below the format's */
 	assert(node_flush(co, b->n) == -EIO);
@@ -124,8 +125,29 @@ static void sticky_body(struct co *co, void *arg)
 	assert(node_discard(co, b->n, 0, 1) == -EIO);
 	assert(node_resize(co, b->n, 100) == -EIO);
 	assert(b->f->flushes == 1);
+	assert(node_read(co, b->n, 0, IOV_BUF(b->data, 1)) == -EIO);
+	assert(node_read(co, &b->s->node, 0, IOV_BUF(b->data, 1)) == -EIO);
+	assert(node_status(co, b->n, 0, CLUSTER, true, &status) == -EIO);
+	assert(node_close(co, b->n) == -EIO);
+}
+
+/* Of the format alone, in which nothing is known to be lost. */
+static void sticky_above_body(struct co *co, void *arg)
+{
+	struct bench *b = arg;
+
+	b->rig.fail_at = 1;
+	assert(node_flush(co, b->n) == -EIO);
+	assert(b->s->node.failed == 0 && b->n->failed == -EIO);
+	assert(node_write(co, b->n, 0, IOV_BUF(b->data, 1), 0) == -EIO);
 	must(node_read(co, b->n, 0, IOV_BUF(b->data, 1)));
 	assert(node_close(co, b->n) == -EIO);
+}
+
+static void what_is_in_order_is_read_after_a_failure_above_it(void **state)
+{
+	(void)state;
+	bench_run(sticky_above_body, 1);
 }
 
 static void failed_flush_is_final(void **state)
@@ -395,6 +417,7 @@ int main(void)
 		cmocka_unit_test(read_only_nodes_refuse_changes),
 		cmocka_unit_test(fua_flushes_formats_and_is_passed_on_to_storage),
 		cmocka_unit_test(failed_flush_is_final),
+		cmocka_unit_test(what_is_in_order_is_read_after_a_failure_above_it),
 		cmocka_unit_test(failed_durable_write_is_final_a_plain_one_not),
 		cmocka_unit_test(zeroing_unmaps_clusters_and_writes_what_is_needed_of_edges),
 		cmocka_unit_test(what_cant_be_unmapped_is_written_as_zeros_or_left_by_discard),
