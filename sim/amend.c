@@ -68,7 +68,7 @@ static void done(struct sim_run *run)
 	sim_judge_closed(run);
 }
 
-/* Where it fails the power is cut, for the reason that sim_repair gives. */
+/* Where it fails the process ends. */
 static bool amend(struct co *co, struct sim_run *run)
 {
 	struct qcow2_amend how = run->amend->sectors == SIM_REBASE ? (struct qcow2_amend){0} : amendment_of(run->amend);
@@ -97,7 +97,7 @@ static bool amend(struct co *co, struct sim_run *run)
 	}
 	if (refused)
 		run->amend = NULL;
-	sim_judge_cut(run);
+	sim_judge_end(run);
 	return false;
 }
 

@@ -186,6 +186,16 @@ void sim_bitmaps_settle(struct sim_run *run)
 		settle_one(&all->v[k], &run->raw.bitmap[k], all->sectors);
 }
 
+void sim_bitmaps_seen(struct sim_run *run)
+{
+	for (unsigned k = 0; k < SIM_BITMAPS; k++) {
+		struct sim_bitmap *b = &run->bitmaps.v[k];
+
+		b->vague |= b->now.exists || b->changing;
+		b->changing = false;
+	}
+}
+
 /* ---- operations ---- */
 
 static void merge(struct sim_bitmap_state *to, const struct sim_bitmap_state *from, uint32_t sectors)

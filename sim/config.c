@@ -456,6 +456,7 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 	c->overlap = coin(&r);
 	if (overlap != SIM_OVERLAP_AUTO)
 		c->overlap = overlap == SIM_OVERLAP_YES;
+	c->spared_in = 2;
 	c->depth = sim_one_in(&r, 3) ? 16 : 1 + sim_below(&r, 16);
 	c->cuts = 1 + sim_below(&r, 8);
 	c->all_cuts = coin(&r) ? 0 : 1 + sim_below(&r, 128);
@@ -474,6 +475,7 @@ void sim_config_cycles(struct sim_config *c, uint32_t cycles)
 	c->faults = (struct sim_faults){.no_zero = c->faults.no_zero, .no_punch = c->faults.no_punch};
 	c->faulty = false;
 	c->damage = 0;
+	c->spared_in = 0;
 	draw_ops(c, cycles * CYCLE_OPS, &r);
 	for (uint32_t i = 0; i < c->ops_count; i++) {
 		if (i % CYCLE_OPS == 0)

@@ -69,9 +69,11 @@ struct sim_config {
 	struct sim_latency latency;
 	struct sim_faults faults;
 	bool faulty, fifo, overlap;
-	bool audit;   /* at the end: sim_audit */
-	bool bitmaps; /* there may be some */
-	bool nbd;     /* operations go through the server: nbd.h */
+	bool audit; /* at the end: sim_audit */
+	uint32_t
+		spared_in; /* one end of a process in so many leaves its host alive; 0: the power fails with each of them */
+	bool bitmaps;      /* there may be some */
+	bool nbd;          /* operations go through the server: nbd.h */
 	unsigned depth;
 	unsigned cuts;     /* images judged whenever everything has settled */
 	uint64_t all_cuts; /* all of them, if there are at most so many */

@@ -18,6 +18,14 @@ void sim_run_cut(struct sim_run *run, enum sim_cut how)
 	sim_disk_cut(run->data, how, &run->cut_rng);
 }
 
+void sim_run_seen(struct sim_run *run)
+{
+	run->how = SIM_CUT_NEW;
+	sim_disk_cut(run->disk, SIM_CUT_NEW, &run->cut_rng);
+	if (run->data)
+		sim_disk_cut(run->data, SIM_CUT_NEW, &run->cut_rng);
+}
+
 void sim_run_cut_undo(struct sim_run *run)
 {
 	sim_disk_cut_undo(run->disk);

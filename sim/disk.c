@@ -258,7 +258,7 @@ static bool range_busy(const struct sim_disk *d, uint32_t first, uint32_t sector
 	return false;
 }
 
-static uint32_t write_new(struct sim_disk *d, uint64_t off, uint64_t len)
+uint32_t sim_disk_begin(struct sim_disk *d, uint64_t off, uint64_t len)
 {
 	uint32_t first = (uint32_t)(off / SIM_SECTOR);
 	uint32_t sectors = len ? (uint32_t)((off + len - 1) / SIM_SECTOR) + 1 - first : 0;
@@ -319,7 +319,7 @@ static const uint8_t *sector_patch(
 
 uint32_t sim_disk_write(struct sim_disk *d, uint64_t off, const struct iovec *v, uint64_t len)
 {
-	uint32_t write = write_new(d, off, len);
+	uint32_t write = sim_disk_begin(d, off, len);
 	struct gather g = {.v = v};
 	uint8_t bytes[SIM_SECTOR];
 
@@ -369,7 +369,7 @@ uint32_t sim_disk_zero(struct sim_disk *d, uint64_t off, uint64_t len, bool exte
 	uint32_t write;
 
 	assert((off | len) % SIM_SECTOR == 0);
-	write = write_new(d, off, len);
+	write = sim_disk_begin(d, off, len);
 	if (write == 0)
 		return 0;
 	sectors_zero(d, write);
@@ -380,7 +380,7 @@ uint32_t sim_disk_zero(struct sim_disk *d, uint64_t off, uint64_t len, bool exte
 
 uint32_t sim_disk_allocate(struct sim_disk *d, uint64_t off, uint64_t len)
 {
-	uint32_t write = write_new(d, off + len, 0);
+	uint32_t write = sim_disk_begin(d, off + len, 0);
 
 	size_change(d, off + len, write, false);
 	return write;
@@ -392,7 +392,7 @@ uint32_t sim_disk_truncate(struct sim_disk *d, uint64_t size)
 	uint64_t from = align_up(size, SIM_SECTOR);
 	uint32_t write;
 
-	write = write_new(d, from, d->size > from ? align_up(d->size, SIM_SECTOR) - from : 0);
+	write = sim_disk_begin(d, from, d->size > from ? align_up(d->size, SIM_SECTOR) - from : 0);
 	if (write == 0)
 		return 0;
 	sectors_zero(d, write);
@@ -514,6 +514,13 @@ void sim_disk_flush_failed(struct sim_disk *d, uint64_t covers)
 	}
 	for (uint32_t i = 0; i < d->size_changes_count; i++)
 		d->writes[d->size_changes[i].write].lost |= covered(d, d->size_changes[i].write, covers);
+}
+
+void sim_disk_again(struct sim_disk *d, uint32_t sector, uint32_t version, uint32_t write)
+{
+	uint8_t scratch[SIM_SECTOR];
+
+	chain_push(d, sector, version_of(d, sector, sim_version_bytes(d, version, scratch), write));
 }
 
 void sim_disk_force(struct sim_disk *d, uint32_t write)

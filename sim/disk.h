@@ -6,7 +6,8 @@
  * Each 512-byte sector has a chain of versions: the durable one and every later submitted one. After a power cut a sector
  * holds any of them, each sector on its own; the file has any size that it had since the last flush. Writes take effect in
  * two steps, begin (when they are submitted) and end (when their completion is delivered); between the two a read may see
- * either state. A flush covers what ended before it began.
+ * either state. A flush covers what ended before it began. When it fails no later one covers that either, though reads go
+ * on giving it, until the page cache is told to drop it.
  *
  * A power cut is not an event here but a question: struct sim_image says which version each sector would have. The disk
  * goes on as if nothing had happened, unless sim_disk_become makes such an image its new contents.
@@ -108,6 +109,9 @@ void sim_disk_force(struct sim_disk *d, uint32_t write);
 uint64_t sim_disk_flush_begin(const struct sim_disk *d); /* what it will cover */
 void sim_disk_flush_end(struct sim_disk *d, uint64_t covers);
 void sim_disk_flush_failed(struct sim_disk *d, uint64_t covers);
+/* The page cache gives up what failed flushes were to cover, where nothing was written since: any version that the sector has
+ * turns out to be what the storage holds, and so does any size. It counts as written anew, so that a flush can cover it. */
+void sim_disk_drop(struct sim_disk *d, struct sim_rng *r);
 
 /* ---- reads ---- */
 
@@ -117,7 +121,10 @@ uint64_t sim_disk_read(struct sim_disk *d, uint64_t off, const struct iovec *v, 
 const uint8_t *sim_version_bytes(const struct sim_disk *d, uint32_t version, uint8_t *scratch);
 /* A number that tells contents apart. */
 uint64_t sim_version_content(const struct sim_disk *d, uint32_t version);
-void sim_version_drop(struct sim_disk *d, uint32_t version); /* for disk_cut.c; it is in no chain any more */
+/* For disk_cut.c: it is in no chain any more; a write of its own, of nothing as yet; on top what the sector had once more. */
+void sim_version_drop(struct sim_disk *d, uint32_t version);
+uint32_t sim_disk_begin(struct sim_disk *d, uint64_t off, uint64_t len);
+void sim_disk_again(struct sim_disk *d, uint32_t sector, uint32_t version, uint32_t write);
 
 /* ---- power cuts: disk_cut.c ---- */
 

@@ -217,3 +217,39 @@ void sim_disk_become(struct sim_disk *d)
 	}
 	d->changes++;
 }
+
+/* ---- the page cache is dropped ---- */
+
+static bool is_lost(const struct sim_disk *d, uint32_t write) { return write != 0 && d->writes[write].lost; }
+
+static bool size_lost(const struct sim_disk *d)
+{
+	bool lost = false;
+
+	for (uint32_t i = 0; i < d->size_changes_count; i++)
+		lost |= d->writes[d->size_changes[i].write].lost;
+	return lost;
+}
+
+void sim_disk_drop(struct sim_disk *d, struct sim_rng *r)
+{
+	uint32_t write;
+	uint64_t size;
+
+	sim_disk_cut(d, SIM_CUT_HALF, r);
+	size = MIN(d->found.size, d->size);
+	write = sim_disk_begin(d, 0, 0);
+	for (uint32_t i = 0; i < d->dirty_count; i++) {
+		uint32_t s = d->dirty[i];
+
+		if (is_lost(d, d->versions[d->newest[s]].write))
+			sim_disk_again(d, s, d->found.version[s], write);
+	}
+	sim_disk_end(d, write, 0);
+	sim_disk_cut_undo(d);
+	if (!size_lost(d))
+		return;
+	write = sim_disk_truncate(d, size);
+	if (write != 0)
+		sim_disk_end(d, write, UINT32_MAX);
+}

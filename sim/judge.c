@@ -192,6 +192,47 @@ static void leaks_note(struct sim_run *run)
 		t->leaks_late = MAX(t->leaks_late, leaks);
 }
 
+void sim_judge_seen(struct sim_run *run)
+{
+	struct sim_model *m = &run->model;
+	const struct sim_raw_tree *t = &run->raw.active;
+	uint32_t sectors;
+
+	sim_run_seen(run);
+	sim_judge(run);
+	sim_run_cut_undo(run);
+	sectors = (uint32_t)(t->size / SIM_SECTOR);
+	sim_model_restart(m);
+	for (uint32_t s = 0; s < m->registers - 1; s++)
+		sim_model_seen(m, s, s < sectors ? t->tags[s] : SIM_TAG_ZERO);
+	sim_model_seen(m, sim_model_size_register(m), t->size);
+	sim_snapshots_seen(run);
+	sim_bitmaps_seen(run);
+	run->guest_bytes = t->size;
+	run->disturbed = true;
+}
+
+void sim_judge_spared(struct sim_run *run)
+{
+	sim_world_kill(&run->world);
+	sim_judge_seen(run);
+	run->tally->spared++;
+	run->cut = true;
+	run->failed_flush = false;
+	if (sim_tracing)
+		sim_trace("%12" PRIu64 " the process is over, its host goes on: %u leaks", run->world.now,
+			run->raw.leaks);
+}
+
+/* Where the disk is going back to a snapshot, and may or may not be there, the model can't say it sector by sector. */
+void sim_judge_end(struct sim_run *run)
+{
+	if (sim_one_in(&run->cut_rng, run->config->spared_in) && !sim_snapshots_going_back(run))
+		sim_judge_spared(run);
+	else
+		sim_judge_cut(run);
+}
+
 void sim_judge_cut(struct sim_run *run)
 {
 	judge_cut_kind(run, any_cut(run));
@@ -231,7 +272,7 @@ void sim_judge_settled(struct sim_world *w, void *arg)
 	if (w->dead)
 		return;
 	if (run->cut_in != 0 && --run->cut_in == 0) {
-		sim_judge_cut(run);
+		sim_judge_end(run);
 		return;
 	}
 	if (sim_run_settled(run))

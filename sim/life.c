@@ -400,11 +400,20 @@ int sim_image_open(struct co *co, struct sim_run *run, const char *snapshot, str
 	return 0;
 }
 
+/* A flush of it may have: what could be read before, and can be read now, need not be the same. */
+static void open_failed(struct sim_run *run, bool recovering)
+{
+	if (recovering && !sim_one_in(&run->cut_rng, run->config->spared_in))
+		sim_judge_cut(run);
+	else if (!sim_snapshots_going_back(run))
+		sim_judge_seen(run);
+}
+
 /* Where there are faults opening may fail; once they stop it must not. */
 static bool image_open(struct co *co, struct sim_run *run)
 {
 	struct sim_faults faults = run->world.faults;
-	bool recovering = run->cut && run->raw.dirty; /* see sim_repair for what follows from it */
+	bool recovering = run->cut && run->raw.dirty; /* which is cut off as well, so it may go on for long */
 	struct err err = {0};
 	int rc = -EIO;
 
@@ -417,8 +426,8 @@ static bool image_open(struct co *co, struct sim_run *run)
 		rc = sim_image_open(co, run, NULL, &run->node, &err);
 		if (rc && !dead(run) && !(run->config->faulty && tries < OPEN_TRIES - 1))
 			sim_violation("the image can't be opened: %s (%s)", err.text, strerror(-rc));
-		if (rc && !dead(run) && recovering)
-			sim_judge_cut(run);
+		if (rc && !dead(run))
+			open_failed(run, recovering);
 	}
 	run->world.faults = faults;
 	if (rc || dead(run))
@@ -459,7 +468,7 @@ static void close_node(struct co *co, struct sim_run *run)
 	else if (run->failed_flush)
 		sim_violation("G7: close succeeded after a failed flush");
 	if (run->failed_flush) {
-		sim_judge_cut(run);
+		sim_judge_end(run);
 		return;
 	}
 	sim_model_flush_end(&run->model, sim_model_flush_begin(&run->model));

@@ -285,5 +285,7 @@ int main(int argc, char **argv)
 		printf("power cuts %" PRIu64 ", leaks in the first half of a run at most %" PRIu64
 		       ", in the second %" PRIu64 "\n",
 			tally.cuts, tally.leaks_early, tally.leaks_late);
+	if (tally.spared)
+		printf("processes that ended while their host went on %" PRIu64 "\n", tally.spared);
 	return o.cycles ? leaks_status() : 0;
 }

@@ -153,6 +153,43 @@ void sim_model_restart(struct sim_model *m)
 	m->fallen = false;
 }
 
+/* A hidden one that isn't gone is live again. */
+static bool record_revive(struct sim_model *m, uint32_t reg, uint64_t tag)
+{
+	for (uint32_t *link = &m->of[reg].hidden; *link != 0; link = &m->records[*link].next) {
+		uint32_t r = *link;
+
+		if (m->records[r].tag != tag || m->records[r].gone)
+			continue;
+		*link = m->records[r].next;
+		m->records[r].hidden = SIM_NEVER;
+		record_push(m, &m->of[reg].live, r);
+		return true;
+	}
+	return false;
+}
+
+void sim_model_seen(struct sim_model *m, uint32_t reg, uint64_t tag)
+{
+	bool found = false;
+
+	m->of[reg].ended = ++m->time;
+	for (uint32_t *link = &m->of[reg].live; *link != 0;) {
+		struct sim_record *it = &m->records[*link];
+
+		it->end = it->end == SIM_NEVER ? m->time : it->end;
+		found |= it->tag == tag;
+		if (it->tag != tag)
+			record_hide(m, reg, link, m->time);
+		else
+			link = &it->next;
+	}
+	if (!found && !record_revive(m, reg, tag))
+		record_add(
+			m, reg, (struct sim_record){.tag = tag, .start = m->time, .end = m->time, .hidden = SIM_NEVER});
+	register_sum(m, reg);
+}
+
 /* ---- writes ---- */
 
 static void register_begin(struct sim_model *m, uint32_t reg, uint64_t tag)

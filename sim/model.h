@@ -58,6 +58,10 @@ void sim_model_set(struct sim_model *m, uint32_t reg, uint64_t tag);
 /* After a power cut: nothing is in flight, no flush has failed. */
 void sim_model_restart(struct sim_model *m);
 
+/* The process that wrote is no more, and its host goes on: a register reads as tag, whatever it was that was under way; what
+ * else a power cut may bring back, it still may, until a flush. Nothing is in flight, no flush has failed. */
+void sim_model_seen(struct sim_model *m, uint32_t reg, uint64_t tag);
+
 /* Returns the time of the call. The tag of each sector is made of id; zeros where zero is set. */
 uint64_t sim_model_write_begin(struct sim_model *m, uint32_t first, uint32_t n, uint32_t id, bool zero);
 void sim_model_write_end(struct sim_model *m, uint32_t first, uint32_t n, uint64_t start, enum sim_outcome outcome);

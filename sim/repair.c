@@ -38,10 +38,7 @@ static bool is_clean(const struct qcow2_check *f)
 	return f->corruptions == 0 && f->leaks == 0 && f->check_errors == 0;
 }
 
-/*
- * Without faults it must succeed. Where it fails the power is cut: after a failed flush nobody knows what is on the disk
- * (A7), and whoever reads it again without that would be deceived.
- */
+/* Without faults it must succeed. Where it fails the process ends, and the next one tries. */
 static bool repair_all(struct co *co, struct sim_run *run)
 {
 	struct qcow2_check found = {0};
@@ -59,7 +56,7 @@ static bool repair_all(struct co *co, struct sim_run *run)
 	if (!faulty)
 		sim_violation("the repair leaves %" PRIu64 " corruptions, %" PRIu64 " leaks: %s", found.corruptions,
 			found.leaks, err.text);
-	sim_judge_cut(run);
+	sim_judge_end(run);
 	return false;
 }
 
@@ -70,7 +67,8 @@ static void second_run_judge(struct co *co, struct sim_run *run)
 	struct err err = {0};
 	uint64_t writes = run->world.counts.writes, failures = run->world.counts.failures;
 	int rc = run_once(co, QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS, &found, &err);
-	bool failed = run->config->faulty && (rc || run->world.counts.failures > failures);
+	bool failed = run->config->fail_allocation != 0 ||
+		(run->config->faulty && (rc || run->world.counts.failures > failures));
 
 	if (run->world.dead)
 		return;

@@ -36,6 +36,7 @@ struct sim_tally { /* over many runs */
 	uint64_t failures;                    /* of operations on the host */
 	uint64_t allocations;                 /* of the last run */
 	uint64_t cuts;                        /* of the power, for good */
+	uint64_t spared;                      /* other ends of a process */
 	uint64_t connections, answered, lost; /* of NBD, and requests */
 	struct sim_samples samples;
 	uint64_t leaks_early, leaks_late; /* the most in the first and in the second half of the cuts of a run */
@@ -70,7 +71,7 @@ struct sim_run {
 	uint64_t footprint_most;          /* bytes that the file may have, whatever happens */
 	uint64_t guest_bytes;             /* as of the last resize that returned */
 	uint32_t cut_in;                  /* events until the power is cut; 0: not planned */
-	bool cut;                         /* it was */
+	bool cut;                         /* it was, or the process was killed */
 	bool damaged;                     /* the image is still to be repaired */
 	unsigned repairs;                 /* tried so far */
 	unsigned recoveries;              /* begun so far, by repair or by opening */
@@ -89,6 +90,7 @@ void sim_run(const struct sim_config *c, struct sim_tally *tally);
 
 /* cuts.c: power cuts of both disks, as those of disk.h of one */
 void sim_run_cut(struct sim_run *run, enum sim_cut how);
+void sim_run_seen(struct sim_run *run); /* what whoever opens the image now finds, with the power on */
 void sim_run_cut_undo(struct sim_run *run);
 void sim_run_cut_become(struct sim_run *run);
 uint64_t sim_run_cuts(const struct sim_run *run, uint64_t most);
@@ -115,6 +117,12 @@ void sim_judge(struct sim_run *run);
 void sim_judge_settled(struct sim_world *w, void *arg);
 /* Cuts the power: one of the images becomes the disk. */
 void sim_judge_cut(struct sim_run *run);
+/* The process is killed, or has ended and left things undone, and its host goes on: whoever comes next finds the page cache. */
+void sim_judge_spared(struct sim_run *run);
+/* Nobody has the image open: what was written is what can be read now, whatever has failed meanwhile. */
+void sim_judge_seen(struct sim_run *run);
+/* Either of both, as is drawn. */
+void sim_judge_end(struct sim_run *run);
 /* After a clean close: nothing is pending, nothing has leaked. */
 void sim_judge_closed(struct sim_run *run);
 
@@ -141,6 +149,8 @@ static inline bool sim_op_is_bitmap(enum sim_op_kind kind)
 bool sim_bitmaps_judge(struct sim_run *run);
 /* What was found is what is. */
 void sim_bitmaps_settle(struct sim_run *run);
+/* The same, but a power cut may bring back something else. */
+void sim_bitmaps_seen(struct sim_run *run);
 
 /* sample.c: keeps the image in disk->found as a file, if it is its turn */
 void sim_sample(struct sim_run *run);

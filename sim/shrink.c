@@ -376,6 +376,7 @@ static void host_print(const struct sim_config *c)
 	FIELD(c, overlap);
 	FIELD(c, nbd);
 	FIELD(c, bitmaps);
+	FIELD(c, spared_in);
 	FIELD(c, depth);
 	FIELD(c, cuts);
 	FIELD(c, all_cuts);

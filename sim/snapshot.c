@@ -181,6 +181,27 @@ bool sim_snapshots_gone_back(const struct sim_run *run)
 	return false;
 }
 
+bool sim_snapshots_going_back(const struct sim_run *run)
+{
+	bool any = false;
+
+	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++)
+		any |= run->snapshots[k].going_back;
+	return any;
+}
+
+void sim_snapshots_seen(struct sim_run *run)
+{
+	for (unsigned k = 0; k < SIM_SNAPSHOTS; k++) {
+		struct sim_snapshot *s = &run->snapshots[k];
+
+		if (s->state == SIM_SNAPSHOT_COMING || s->state == SIM_SNAPSHOT_GOING)
+			s->state = SIM_SNAPSHOT_UNCERTAIN;
+		s->start = 0;
+		s->readers = 0;
+	}
+}
+
 void sim_snapshots_settle(struct sim_run *run)
 {
 	bool there[SIM_SNAPSHOTS] = {false};

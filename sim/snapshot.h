@@ -47,8 +47,11 @@ bool sim_snapshot_must_wait(const struct sim_run *run, unsigned kind);
 bool sim_snapshots_judge(struct sim_run *run);
 /* Whether it is the disk that somebody is going back to. */
 bool sim_snapshots_gone_back(const struct sim_run *run);
+bool sim_snapshots_going_back(const struct sim_run *run); /* somebody may be, or may have been */
 /* The image that has been checked is what is, for good. */
 void sim_snapshots_settle(struct sim_run *run);
+/* It is what is, and a power cut may bring back what was before. */
+void sim_snapshots_seen(struct sim_run *run);
 
 /* Opens the image once more, lets the search for leaks come to its end, closes: then every refcount is exact. */
 void sim_audit(struct co *co, void *arg);

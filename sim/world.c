@@ -249,6 +249,14 @@ void sim_world_cut(struct sim_world *w)
 	}
 }
 
+void sim_world_kill(struct sim_world *w)
+{
+	for (unsigned i = 0; i < w->in_flight; i++)
+		if (!sim_net_takes(w->events[i].op))
+			sim_file_kill(w, &w->events[i]);
+	sim_world_cut(w);
+}
+
 void sim_world_calm(struct sim_world *w)
 {
 	w->faults = (struct sim_faults){.no_zero = w->faults.no_zero, .no_punch = w->faults.no_punch};

@@ -5,7 +5,8 @@
  * and which of the runnable coroutines goes on.
  *
  * After a power cut (sim_world_cut) nothing reaches the disks any more and every operation fails: the engine, which doesn't
- * know that it is dead, runs to its end, so that its memory is freed and its error paths are exercised.
+ * know that it is dead, runs to its end, so that its memory is freed and its error paths are exercised. So it is when the
+ * process is killed (sim_world_kill), but for the page cache, which the next one finds as it is.
  */
 #ifndef CORRAL_SIM_WORLD_H
 #define CORRAL_SIM_WORLD_H
@@ -84,7 +85,7 @@ struct sim_world {
 	struct sim_faults faults;
 	uint64_t now, submitted;
 	unsigned timers_only; /* turns in a row in which nothing completed */
-	bool dead;            /* the power is cut */
+	bool dead;            /* the power is cut, or the process killed */
 	bool fifo;            /* no choice between coroutines: first come, first served */
 	struct sim_file files[SIM_FILES];
 	struct sim_fd fds[SIM_FDS];
@@ -107,6 +108,8 @@ struct sim_disk *sim_world_file(
 	struct sim_world *w, const char *name, uint64_t bytes, uint32_t unit_bytes, bool device);
 struct sim_file *sim_world_find(struct sim_world *w, const char *name);
 void sim_world_cut(struct sim_world *w);
+/* The process is killed, its host goes on: what is in flight takes effect or doesn't. Then as after a cut. */
+void sim_world_kill(struct sim_world *w);
 void sim_world_calm(struct sim_world *w);    /* no more faults; what the file system can't do it still can't */
 void sim_world_restart(struct sim_world *w); /* after a cut; nothing is alive */
 void sim_world_digest(struct sim_world *w, uint64_t what);
@@ -114,6 +117,7 @@ void sim_world_digest(struct sim_world *w, uint64_t what);
 /* world_file.c: what operations on files do */
 void sim_file_begin(struct sim_world *w, struct sim_event *e);
 void sim_file_finish(struct sim_world *w, struct sim_event *e);
+void sim_file_kill(struct sim_world *w, const struct sim_event *e); /* who asked for it is gone */
 
 /* report.c */
 void sim_violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

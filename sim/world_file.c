@@ -351,8 +351,21 @@ void sim_file_finish(struct sim_world *w, struct sim_event *e)
 			finish_write(w, e, &fd_of(w, op->fd)->file->disk);
 		break;
 	case IO_OP_SYNC: finish_sync(e, &fd_of(w, op->fd)->file->disk); break;
+	case IO_OP_DROP: sim_disk_drop(&fd_of(w, op->fd)->file->disk, &w->fault); break;
 	default: e->result = plain_do(w, op); break;
 	}
 	if (sim_tracing)
 		sim_trace("%12" PRIu64 " #%" PRIu64 " end   op %d -> %" PRId64, w->now, e->number, op->code, e->result);
+}
+
+/* A flush has happened or not, so it needn't. That a failed one has its consequence is kinder than a host is: of that instant
+ * nobody could know. */
+void sim_file_kill(struct sim_world *w, const struct sim_event *e)
+{
+	struct io_op *op = e->op;
+
+	if (e->write != 0)
+		sim_disk_fail(&fd_of(w, op->fd)->file->disk, e->write, &w->fault);
+	else if (op->code == IO_OP_DROP)
+		sim_disk_drop(&fd_of(w, op->fd)->file->disk, &w->fault);
 }

@@ -55,7 +55,7 @@ static void config_complete(const struct crash_case *k, struct sim_config *c)
 	c->cuts = (unsigned)either(c->cuts, 4);
 	c->all_cuts = either(c->all_cuts, 16);
 	c->options.write = true;
-	c->options.keep_leaks = c->image.used_until != 0; /* what is used up there is to stay so */
+	c->options.keep_leaks |= c->image.used_until != 0; /* what is used up there is to stay so */
 	c->options.commit_interval_ns = either(c->options.commit_interval_ns, 1000000);
 	c->overlap = true;
 }

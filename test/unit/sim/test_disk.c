@@ -114,6 +114,28 @@ static void a_flush_covers_what_ended_before_it_began(void **state)
 	assert_int_equal(possible(1), ZEROS | 4);
 }
 
+static void what_a_failed_flush_lost_may_turn_out_to_be_anything(void **state)
+{
+	uint64_t seen = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++) {
+		put_done(0, 1, 1);
+		flush();
+		put_done(0, 1, 2);
+		sim_disk_flush_failed(&disk, sim_disk_flush_begin(&disk));
+		assert_int_equal(sim_tag_id(now_reads(0)), 2);
+		put_done(1, 1, 3); /* too late to be lost */
+		sim_disk_drop(&disk, &rng);
+		assert_int_equal(possible(0), 2 | 4);
+		assert_int_equal(sim_tag_id(now_reads(1)), 3);
+		seen |= UINT64_C(1) << sim_tag_id(now_reads(0));
+		flush();
+		assert_int_equal(possible(0), UINT64_C(1) << sim_tag_id(now_reads(0)));
+	}
+	assert_int_equal(seen, 2 | 4);
+}
+
 static void a_failed_flush_is_final(void **state)
 {
 	(void)state;
@@ -308,6 +330,7 @@ int main(void)
 		TEST(any_version_since_the_flush_may_come_back),
 		TEST(a_flush_covers_what_ended_before_it_began),
 		TEST(a_failed_flush_is_final),
+		TEST(what_a_failed_flush_lost_may_turn_out_to_be_anything),
 		TEST(a_forced_write_makes_only_itself_durable),
 		TEST(a_punch_may_be_lost_in_part),
 		TEST(the_size_is_volatile),

@@ -175,6 +175,23 @@ static void zeros_are_a_value(void **state)
 	assert_false(may_find(1));
 }
 
+static void what_is_seen_by_the_next_process_may_still_be_lost(void **state)
+{
+	uint64_t w;
+
+	(void)state;
+	put(2);
+	w = begin(3);
+	(void)w;
+	sim_model_seen(&m, 3, tag(1));
+	assert_true(may_read(1));
+	assert_false(may_read(2) || may_read(3));
+	assert_true(may_find(1) && may_find(2) && may_find(3));
+	flush();
+	assert_true(may_find(1));
+	assert_false(may_find(2) || may_find(3));
+}
+
 static void the_size_is_a_register(void **state)
 {
 	uint32_t reg = sim_model_size_register(&m);
@@ -205,6 +222,7 @@ int main(void)
 		TEST(a_failed_write_is_old_or_new),
 		TEST(after_a_failed_flush_reads_may_give_what_a_cut_may_leave),
 		TEST(zeros_are_a_value),
+		TEST(what_is_seen_by_the_next_process_may_still_be_lost),
 		TEST(the_size_is_a_register),
 	};
 
