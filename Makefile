@@ -58,9 +58,9 @@ valgrind: ## the unit tests under Valgrind
 	tools/run-tests valgrind
 
 .PHONY: bench
-bench: all ## the benchmarks; QEMU is measured beside Corral
+bench: all ## Corral beside QEMU, a quarter of an hour; PARTS="nbd ..." some of it, QUICK=1 less (see docs/performance.md)
 	tools/install-deps check
-	meson test -C $(BUILD) --benchmark --verbose
+	test/bench/bench.py $(BUILD)/corral $(BUILD)/test/bench --out $(BUILD)/bench --parts "$(PARTS)" $(if $(QUICK),--quick)
 
 .PHONY: soak mutants
 soak: all ## the simulator on all processors for SECONDS (900): some 100 million crash images or more
