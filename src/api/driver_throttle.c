@@ -24,9 +24,11 @@ static int limits_take(const json_t *tree, struct throttle_limits *limits, struc
 	json_t *value;
 	int ret = 0;
 
-	if (options_text(tree, "throttle-group"))
-		return err_set(err, -EINVAL, "Throttle group '%s' does not exist; say limits.iops-total and so on",
-			options_text(tree, "throttle-group"));
+	if (options_text(tree, "throttle-group")) {
+		ret = err_set(err, -EINVAL, "Throttle group '%s' does not exist", options_text(tree, "throttle-group"));
+		err_hint(err, "there are no groups: say limits.iops-total and so on");
+		return ret;
+	}
 	json_object_foreach((json_t *)of, name, value) { ret = ret < 0 ? ret : limit_take(of, name, limits, err); }
 	return ret < 0 ? ret : throttle_check(limits, err);
 }

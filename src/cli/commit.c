@@ -8,9 +8,9 @@
 
 #include "base/cleanup.h"
 #include "cli/cli.h"
-#include "cli/options.h"
+#include "cli/open.h"
 #include "cli/progress.h"
-#include "cli/secret.h"
+#include "file/file.h"
 #include "job/commit.h"
 
 static const char help[] =
@@ -22,6 +22,7 @@ static const char help[] =
 	"  -b, --base BASE          into this layer of the chain, as it is named there; FILE keeps what it has\n"
 	"  -d, --drop               FILE keeps what it has: it is about to be deleted\n"
 	"  -f, --format FORMAT      FILE is qcow2 or raw (default: look at it)\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
 	"  -r, --rate-limit RATE    bytes to be written in a second\n"
 	"  -t, --cache CACHE        how images are written: writeback (default), none, writethrough, directsync or unsafe\n"
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
@@ -31,87 +32,52 @@ static const char help[] =
 	"  -h, --help               print this\n";
 
 struct commit {
-	struct image_open image;
-	struct cli_allow allow;
-	struct cli_secrets secrets;
+	struct cli_common common;
+	struct cli_image image;
 	const char *base;
-	bool drop, shown, quiet;
+	bool drop;
 	uint64_t rate;
 	struct progress progress;
 	struct err err;
 };
 
-enum { OPT_ALLOW = 256, OPT_OBJECT, OPT_KEY_SECRET };
-
 static const struct option long_options[] = {
 	{"base", required_argument, NULL, 'b'},
 	{"drop", no_argument, NULL, 'd'},
-	{"format", required_argument, NULL, 'f'},
 	{"rate-limit", required_argument, NULL, 'r'},
 	{"cache", required_argument, NULL, 't'},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"object", required_argument, NULL, OPT_OBJECT},
-	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
 	{"progress", no_argument, NULL, 'p'},
 	{"quiet", no_argument, NULL, 'q'},
-	{"help", no_argument, NULL, 'h'},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
-static int set_cache(struct commit *c, const char *name)
-{
-	if (image_cache_parse(name, &c->image.cache) == 0)
-		return 0;
-	cli_complain("Invalid cache option: %s", name);
-	return -EINVAL;
-}
-
-static int set_rate(struct commit *c, const char *value)
-{
-	if (cli_size_parse(value, &c->rate) == 0)
-		return 0;
-	cli_complain("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for");
-	cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-	return -EINVAL;
-}
-
+/* 0; 1: all is done; or negative, told. */
 static int parse_one(struct commit *c, int option, const char *culprit)
 {
 	switch (option) {
 	case 'b': c->base = optarg; return 0;
 	case 'd': c->drop = true; return 0;
-	case 'f': c->image.format = optarg; return 0;
-	case 'r': return set_rate(c, optarg);
-	case 't': return set_cache(c, optarg);
-	case 'p': c->shown = true; return 0;
-	case 'q': c->quiet = true; return 0;
-	case OPT_ALLOW: return cli_allow_add(&c->allow, "commit", optarg);
-	case OPT_OBJECT: return cli_secret_add(&c->secrets, "commit", optarg);
-	case OPT_KEY_SECRET: return cli_secret_key(&c->secrets, "commit", optarg);
-	case ':': return cli_usage("commit", "missing argument for option '%s'", culprit);
-	default: return cli_usage("commit", "unrecognized option '%s'", culprit);
+	case 'r': return cli_number_parse("rate limit", optarg, &c->rate);
+	case 't': c->image.cache = optarg; return 0;
+	default: return cli_option(&c->common, &c->image, option, culprit, help);
 	}
 }
 
-/* 0; 1: help was printed; or negative. */
 static int parse(struct commit *c, int argc, char **argv)
 {
-	int option;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":b:df:r:t:pqh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(c, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":b:df:r:t:pqh", long_options, NULL)) != -1)
+		ret = parse_one(c, option, argv[optind - 1]);
+	if (ret)
+		return ret;
 	if (optind != argc - 1)
 		return cli_usage("commit", "Expecting one image file name");
-	c->image.path = argv[optind];
-	cli_allow_use(&c->allow, &c->image);
-	return cli_secret_use(&c->secrets, "commit", &c->image);
+	c->image.how.path = argv[optind];
+	return 0;
 }
 
 /* ---- which layer ---- */
@@ -128,10 +94,12 @@ static bool is_base(const char *base, const char *name, const char *path)
 /* The number of the layer that -b names, by following the names from the top; 0: there is none. */
 static unsigned layer_find(const struct commit *c, struct node *n)
 {
-	char *path = strdup(c->image.path);
+	const struct node *file = image_file_of(n);
+	char *path = strdup(file ? file_path(file) : c->image.how.path);
 	unsigned layer = 0, found = 0;
 
-	while (path && n && !found && node_is_qcow2(n) && n->backing) {
+	n = image_qcow2_of(n);
+	while (path && n && !found && n->backing) {
 		const char *name = qcow2_node_header(n)->backing_name;
 		char *below = image_relative_path(path, name);
 
@@ -149,20 +117,22 @@ static unsigned layer_find(const struct commit *c, struct node *n)
 /* What -b means is found out by reading; then the chain is opened again, for writing. */
 static int layer_choose(struct co *co, struct commit *c)
 {
-	struct image_open how = c->image;
+	struct cli_image look = c->image;
 	struct node *n;
+	int status;
 
-	c->image.write_layer = 1;
+	c->image.how.write_layer = 1;
 	if (!c->base)
 		return 0;
-	how.write = false;
-	if (image_open(co, &how, &n, &c->err) < 0)
-		return cli_complain("%s", c->err.text);
-	c->image.write_layer = layer_find(c, n);
+	look.how.write = false;
+	status = cli_image_open(co, &c->common, &look, &n);
+	if (status)
+		return status;
+	c->image.how.write_layer = layer_find(c, n);
 	(void)!node_close(co, n);
-	if (c->image.write_layer)
+	if (c->image.how.write_layer)
 		return 0;
-	return cli_complain("Did not find '%s' in the backing chain of '%s'", c->base, c->image.path);
+	return cli_complain("Did not find '%s' in the backing chain of '%s'", c->base, c->image.how.path);
 }
 
 static struct node *layer_of(struct node *n, unsigned layer)
@@ -190,22 +160,22 @@ static int commit(struct co *co, struct commit *c, struct node *n)
 	struct node *top = image_qcow2_of(n);
 	struct commit_how how = {
 		.top = top,
-		.base = layer_of(n, c->image.write_layer),
+		.base = layer_of(n, c->image.how.write_layer),
 		.keep = c->drop || c->base,
 		.rate = c->rate,
-		.progress = c->shown ? show : NULL,
+		.progress = c->common.progress ? show : NULL,
 		.arg = c,
 	};
 	int ret;
 
 	if (!how.base)
 		return cli_complain("Image does not have a backing file");
-	progress_begin(&c->progress, c->shown && !c->quiet, stdout);
+	progress_begin(&c->progress, c->common.progress && !c->common.quiet, stdout);
 	ret = commit_run(co, &how, &c->err);
 	progress_end(&c->progress, ret == 0);
 	if (ret < 0)
 		return cli_complain("%s", c->err.text);
-	if (!c->quiet)
+	if (!c->common.quiet)
 		puts("Image committed.");
 	return 0;
 }
@@ -216,18 +186,18 @@ static int run(struct co *co, void *arg)
 	struct node *n;
 	int status = layer_choose(co, c), ret;
 
+	if (!status)
+		status = cli_image_open(co, &c->common, &c->image, &n);
 	if (status)
 		return status;
-	if (image_open(co, &c->image, &n, &c->err) < 0)
-		return cli_complain("%s", c->err.text);
 	status = commit(co, c, n);
 	ret = node_close(co, n);
-	return ret < 0 && !status ? cli_complain("'%s': %s", c->image.path, strerror(-ret)) : status;
+	return ret < 0 && !status ? cli_complain("'%s': %s", c->image.how.path, strerror(-ret)) : status;
 }
 
 int cmd_commit(int argc, char **argv)
 {
-	struct commit c = {.image.write = true};
+	struct commit c = {.common.command = "commit", .image.how.write = true};
 	enum io_engine engine;
 	int ret = parse(&c, argc, argv), status = 1;
 
@@ -235,6 +205,6 @@ int cmd_commit(int argc, char **argv)
 		status = 0;
 	else if (ret == 0 && cli_engine(NULL, &engine) == 0)
 		status = cli_in_coroutine(engine, run, &c);
-	cli_secrets_fini(&c.secrets);
+	cli_common_fini(&c.common);
 	return status;
 }

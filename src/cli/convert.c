@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * corral convert. The sources are opened before the target is touched; the target is made, filled by the copy engine
- * (job/copy.h), and flushed. A target that is made here is kept out of the host's way until then: what a crash would leave
- * of it is of no use anyway, so no order is needed, and one flush at the end makes all of it durable. One that was there
- * before is written as any image is.
+ * corral convert. The sources are opened before the target is touched; the target is made and filled by the copy engine
+ * (job/copy.h). How it is written, and when it is flushed, is in convert_target.c.
  */
 #include "cli/convert.h"
 
@@ -23,73 +21,10 @@
 
 /* ---- the sources ---- */
 
-static struct image_open source_how(const struct convert *c, const char *path)
-{
-	struct image_open how = {
-		.path = path,
-		.format = c->source_format,
-		.cache = c->source_cache,
-		.no_lock = c->force_share,
-		.qcow2.snapshot = c->snapshot,
-	};
-
-	cli_allow_use(&c->allow, &how);
-	return how;
-}
-
-/* The ID of the snapshot that has both the ID and the name that were asked for. */
-static int snapshot_find(struct co *co, struct convert *c, struct node *n)
-{
-	AUTO_FREE struct qcow2_snapshot_info *all = NULL;
-	unsigned count = 0;
-	int ret = -ENOENT;
-
-	if (node_is_qcow2(n))
-		ret = qcow2_snapshots_read(co, n->file, qcow2_node_header(n), &all, &count, &c->err);
-	for (unsigned i = 0; ret == 0 && i < count; i++) {
-		if ((!c->snapshot_id || strcmp(all[i].id, c->snapshot_id) == 0) &&
-			(!c->snapshot_name || strcmp(all[i].name, c->snapshot_name) == 0)) {
-			free(c->snapshot_id);
-			c->snapshot = c->snapshot_id = strdup(all[i].id);
-			return c->snapshot ? 0 : -ENOMEM;
-		}
-	}
-	return ret < 0 ? ret : err_set(&c->err, -ENOENT, "Can't find the snapshot");
-}
-
-/* What snapshot.id= and snapshot.name= mean, in the image at path. */
-static int snapshot_resolve(struct co *co, struct convert *c, const char *path)
-{
-	struct image_open how = source_how(c, path);
-	struct node *n;
-	int ret;
-
-	if (!c->snapshot_id && !c->snapshot_name)
-		return 0;
-	how.no_backing = how.qcow2.locked = true;
-	how.qcow2.snapshot = NULL;
-	ret = image_open(co, &how, &n, &c->err);
-	if (ret < 0)
-		return cli_complain("%s", c->err.text);
-	ret = snapshot_find(co, c, n);
-	(void)!node_close(co, n);
-	return ret < 0 ? cli_complain("Failed to load snapshot: %s", c->err.text) : 0;
-}
-
 static int source_open(struct co *co, struct convert *c, const char *path, struct node **out)
 {
-	struct image_open how;
-	int ret = snapshot_resolve(co, c, path);
-
-	if (ret)
-		return ret;
-	how = source_how(c, path);
-	if (cli_secret_use(&c->create.secrets, "convert", &how) < 0)
-		return 1;
-	ret = image_open(co, &how, out, &c->err);
-	if (ret < 0 && c->snapshot)
-		return cli_complain("Failed to load snapshot: %s", c->err.text);
-	return ret < 0 ? cli_complain("%s", c->err.text) : 0;
+	c->source.how.path = path;
+	return cli_source_open(co, &c->common, &c->as_it_was, &c->source, out);
 }
 
 static int sources_join(struct co *co, struct convert *c, struct node **parts, struct node **out)
@@ -120,6 +55,13 @@ static int sources_open(struct co *co, struct convert *c, struct node **out)
 
 /* ---- the copy ---- */
 
+int convert_complain(struct convert *c)
+{
+	if (cli_is_qemu())
+		err_hint_cut(&c->err);
+	return cli_complain("%s", c->err.text);
+}
+
 struct convert_run {
 	struct convert *c;
 	struct progress progress;
@@ -138,7 +80,7 @@ static void unreadable(void *arg, uint64_t off, uint64_t len, int err)
 	const struct convert_run *run = arg;
 
 	(void)len;
-	if (!run->c->quiet)
+	if (!run->c->common.quiet)
 		fprintf(stderr, "corral: warning: error while reading offset %" PRIu64 ": %s\n", off, strerror(-err));
 }
 
@@ -154,23 +96,23 @@ static int copy(struct co *co, struct convert *c, struct node *from, const struc
 		.shared_size = backing ? backing->size : 0,
 		.requests = c->requests,
 		.sparse = c->sparse,
-		.target_zero = (t->made && !backing) || c->target_is_zero,
+		.target_zero = (t->blank && !backing) || c->target_is_zero,
 		.compressed = c->compressed,
 		.salvage = c->salvage,
 		.rate = c->rate,
-		.progress = c->progress ? show : NULL,
+		.progress = c->common.progress ? show : NULL,
 		.unreadable = unreadable,
 		.arg = &run,
 	};
 	struct copy_counts counts;
 	int ret;
 
-	progress_begin(&run.progress, c->progress && !c->quiet, stdout);
+	progress_begin(&run.progress, c->common.progress && !c->common.quiet, stdout);
 	ret = copy_run(co, &how, &counts, &c->err);
 	progress_end(&run.progress, ret == 0);
 	if (ret < 0)
-		return cli_complain("%s", c->err.text);
-	if (counts.salvage_bytes > 0 && !c->quiet)
+		return convert_complain(c);
+	if (counts.salvage_bytes > 0 && !c->common.quiet)
 		fprintf(stderr, "corral: warning: %" PRIu64 " bytes couldn't be read, and are zeros in '%s'\n",
 			counts.salvage_bytes, c->target);
 	return 0;

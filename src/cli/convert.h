@@ -4,36 +4,38 @@
 #define CORRAL_CLI_CONVERT_H
 
 #include "cli/create.h"
-#include "cli/options.h"
+#include "cli/source.h"
 #include "job/copy.h"
 
 struct convert {
 	const char **sources; /* of argv */
 	unsigned sources_n;
-	const char *target, *source_format, *format;
-	const char *snapshot;              /* ID or name; NULL: the disk as it is */
-	char *snapshot_id, *snapshot_name; /* the same, as it must be; owned */
-	enum image_cache cache, source_cache;
-	bool cache_given, sparse_given, has_options;
-	bool compressed, progress, quiet, skip_create, force_share, offload, salvage, target_is_zero;
+	const char *target, *format; /* of the target; NULL: look at it */
+	struct cli_common common;
+	struct cli_image source; /* each of them */
+	struct cli_image image;  /* the target */
+	struct cli_source as_it_was;
+	bool sparse_given, has_options;
+	bool compressed, skip_create, offload, salvage, target_is_zero;
 	bool bitmaps, skip_broken_bitmaps;
 	uint64_t sparse, rate;
 	unsigned requests;
-	struct cli_allow allow;
-	struct create create; /* of the target; its secrets are those of all */
+	struct create create; /* of the target */
 	struct err err;       /* not on a coroutine's stack */
 };
 
 /* 0; 1: help was printed; or negative, explained on stderr. Free it in any case. */
 int convert_parse(struct convert *c, int argc, char **argv) ATTR_MUST_USE;
 void convert_free(struct convert *c);
+/* Tells the error that c->err holds; 1. */
+int convert_complain(struct convert *c);
 
 /* ---- convert_target.c; each gives the exit status, and has told what failed ---- */
 
 struct convert_target {
 	struct node *node;
-	bool made; /* here, and so far it reads zeros, or its backing file */
-	bool flush_late;
+	bool made;  /* here */
+	bool blank; /* so far it reads zeros, or its backing file */
 };
 
 int convert_target_make(struct co *co, struct convert *c, uint64_t size, struct convert_target *t);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* corral convert --bitmaps: the source's persistent dirty bitmaps, in qemu-img's words. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -43,12 +44,28 @@ static int copy_one(
 	return ret < 0 ? cli_complain("Failed to populate bitmap %s: %s", b->name, c->err.text) : 0;
 }
 
+/* Of a disk of another size none fits. */
+static int sizes_check(struct node *from, struct node *to, const struct qcow2_bitmap_status *all, unsigned n)
+{
+	const struct qcow2_bitmap_status *b = NULL;
+
+	for (unsigned i = 0; i < n; i++)
+		b = all[i].usable ? &all[i] : b;
+	if (!b || from->size == to->size)
+		return 0;
+	return cli_complain("Failed to populate bitmap %s: Bitmaps are of different sizes (destination size is %" PRIu64
+			    ", source size is %" PRIu64 ") and can't be merged",
+		b->name, to->size, from->size);
+}
+
 int convert_bitmaps_copy(struct co *co, struct convert *c, struct node *from, struct node *to)
 {
 	AUTO_FREE struct qcow2_bitmap_status *all = NULL;
 	unsigned n = 0;
 	int status = list(co, c, from, &all, &n);
 
+	if (!status)
+		status = sizes_check(from, to, all, n);
 	for (unsigned i = 0; !status && i < n; i++) {
 		if (all[i].usable)
 			status = copy_one(co, c, from, to, &all[i]);

@@ -38,7 +38,7 @@ int convert_stream_check(const struct convert *c)
 {
 	bool in = convert_from_stream(c), out = convert_to_stream(c);
 
-	if (in && (c->sources_n > 1 || c->snapshot || c->bitmaps || c->create.backing || c->salvage))
+	if (in && (c->sources_n > 1 || c->as_it_was.snapshot || c->bitmaps || c->create.backing || c->salvage))
 		return cli_complain(
 			"standard input goes alone, and without -l, -B, --bitmaps and --salvage: it can be read only once");
 	if (out && (c->compressed || c->skip_create || c->bitmaps || c->create.backing))
@@ -105,7 +105,8 @@ static int format_open(struct co *co, struct convert *c, struct node *from, stru
 	if (strcmp(c->format, "raw") == 0)
 		return 0;
 	c->create.how.size = from->size;
-	if (qcow2_stream_new(co, *to, &c->create.how, &image, &c->err) < 0)
+	if (create_values_check(&c->create, &c->err) < 0 ||
+		qcow2_stream_new(co, *to, &c->create.how, &image, &c->err) < 0)
 		return cli_complain("%s", c->err.text);
 	*to = image;
 	status = plan(co, c, from, image);
@@ -126,18 +127,18 @@ static int copy_out(struct co *co, struct convert *c, struct node *from, struct 
 		.in_order = true,
 		.salvage = c->salvage,
 		.rate = c->rate,
-		.progress = c->progress ? show : NULL,
+		.progress = c->common.progress ? show : NULL,
 		.arg = &run,
 	};
 	int ret;
 
-	progress_begin(&run.progress, c->progress && !c->quiet, stderr);
+	progress_begin(&run.progress, c->common.progress && !c->common.quiet, stderr);
 	ret = copy_run(co, &how, NULL, &c->err);
 	progress_end(&run.progress, ret == 0);
 	if (ret == -ESTALE)
 		return cli_complain("the source has changed while it was read");
 	if (ret < 0)
-		return cli_complain("%s", c->err.text);
+		return convert_complain(c);
 	ret = node_flush(co, to);
 	return ret < 0 ? cli_complain("standard output: %s", strerror(-ret)) : 0;
 }
@@ -255,10 +256,10 @@ static int input_pour(struct co *co, struct convert *c, struct input *in, struct
 
 	in->piece_bytes = MAX(PIECE_BYTES, to->cluster);
 	in->run.all = in->image ? qcow2_source_size(in->image) : 0;
-	progress_begin(&in->run.progress, c->progress && !c->quiet, out ? stderr : stdout);
+	progress_begin(&in->run.progress, c->common.progress && !c->common.quiet, out ? stderr : stdout);
 	ret = pour_run(co, &how, &c->err);
 	progress_end(&in->run.progress, ret == 0);
-	return ret < 0 ? cli_complain("%s", c->err.text) : 0;
+	return ret < 0 ? convert_complain(c) : 0;
 }
 
 /* An existing target doesn't read zeros where nothing will come: it is emptied first. */
@@ -280,7 +281,7 @@ static int input_to_file(struct co *co, struct convert *c, struct input *in)
 		status = convert_target_open(co, c, &t);
 	if (status)
 		return status;
-	zero = t.made || c->target_is_zero;
+	zero = t.blank || c->target_is_zero;
 	status = convert_target_fits(c, t.node, size);
 	if (!status && !zero && in->image)
 		status = target_empty(co, c, t.node);
@@ -304,7 +305,7 @@ static int input_to_stream(struct co *co, struct convert *c, struct input *in)
 /* Looks at its first sector, unless the format was given. */
 static int input_open(struct co *co, struct convert *c, struct input *in)
 {
-	const char *format = c->source_format;
+	const char *format = c->source.how.format;
 	ssize_t got = io_stream_read(co, in->stream, in->start, sizeof(in->start));
 
 	if (got < 0)

@@ -80,7 +80,7 @@ static int backing_look(struct co *co, struct create *c, struct identity *id, st
 /* ---- the new file ---- */
 
 /* Opened and locked, with whatever it holds; made, if it isn't there. */
-static int target_open(struct co *co, const char *path, struct node **out, struct err *err)
+static int file_take(struct co *co, const char *path, struct node **out, struct err *err)
 {
 	struct file_open open = {.path = path, .write = true};
 	struct io_open make = {.path = path, .flags = IO_OPEN_WRITE | IO_OPEN_CREATE};
@@ -96,19 +96,33 @@ static int target_open(struct co *co, const char *path, struct node **out, struc
 	return file_open(co, &open, out, err);
 }
 
-/* Opened, and fit to be emptied. */
-static int target_take(
-	struct co *co, const char *path, const struct identity *backing, struct node **out, struct err *err)
+/* Storage of another kind is there already. */
+static int storage_take(struct co *co, const char *name, struct node **out, struct err *err)
 {
-	const struct io_file_info *info;
-	int ret = target_open(co, path, out, err);
+	struct image_open how = {.path = name, .format = "raw", .write = true, .qemu = cli_is_qemu()};
+	int ret = image_open_plain(co, &how, out, err);
+
+	if (ret < 0)
+		err_prefix(err, "Protocol driver 'nbd' does not support image creation, and opening the image failed");
+	return ret;
+}
+
+static bool is_same(const struct identity *id, const struct node *file)
+{
+	const struct io_file_info *info = file ? file_info(file) : NULL;
+
+	return info && id->known && id->device == info->device && id->inode == info->inode;
+}
+
+/* Opened, and fit to be written over. path: NULL, or that of a file. */
+static int target_take(struct co *co, const char *name, const char *path, const struct identity *backing,
+	struct node **out, struct err *err)
+{
+	int ret = path ? file_take(co, path, out, err) : storage_take(co, name, out, err);
 
 	if (ret < 0)
 		return ret;
-	info = file_info(*out);
-	if (!info->regular)
-		ret = err_set(err, -ENOTSUP, "images can only be created in regular files");
-	else if (backing->known && backing->device == info->device && backing->inode == info->inode)
+	if (is_same(backing, image_file_of(*out)))
 		ret = err_set(err, -EINVAL, "it is the backing file itself, which would be overwritten");
 	if (ret < 0)
 		(void)!node_close(co, *out);
@@ -124,25 +138,40 @@ static int target_close(struct co *co, struct node *file, int ret, struct err *e
 	return ret;
 }
 
-static int target_fill(struct co *co, const struct create *c, struct node *file, struct err *err)
+/* A file is emptied first. What can't grow must be large enough; a raw disk takes it as it is. */
+static int raw_fill(struct co *co, const struct create *c, struct node *file, struct err *err)
 {
-	int ret = node_resize(co, file, 0);
+	uint64_t size = align_up(c->size, 512);
+	int ret;
 
-	if (ret == 0 && c->raw)
-		ret = node_resize(co, file, align_up(c->size, 512));
-	if (ret == 0 && c->raw)
+	if (c->fixed)
+		return size <= file->size
+			? 0
+			: err_set(err, -ENOSPC, "it has %" PRIu64 " bytes, of %" PRIu64 " that are needed", file->size,
+				  size);
+	ret = node_resize(co, file, size);
+	if (ret == 0)
 		ret = qcow2_space_fill(co, file, 0, file->size, c->how.preallocation);
+	return ret < 0 ? err_set(err, ret, "can't be resized: %s", strerror(-ret)) : 0;
+}
+
+static int target_fill(struct co *co, struct create *c, struct node *file, struct err *err)
+{
+	int ret;
+
+	c->fixed = !file->grows_zeroed;
+	ret = c->fixed ? 0 : node_resize(co, file, 0);
 	if (ret == 0 && c->how.data)
 		ret = node_resize(co, c->how.data, 0);
 	if (ret < 0)
 		return err_set(err, ret, "can't be resized: %s", strerror(-ret));
-	return c->raw ? 0 : qcow2_create(co, file, &c->how, err);
+	return c->raw ? raw_fill(co, c, file, err) : qcow2_create(co, file, &c->how, err);
 }
 
 static int data_file_take(struct co *co, struct create *c, const struct identity *backing, struct err *err)
 {
 	AUTO_FREE char *path = image_relative_path(c->path, c->data_file);
-	int ret = path ? target_take(co, path, backing, &c->how.data, err) : err_set(err, -ENOMEM, "no memory");
+	int ret = path ? target_take(co, NULL, path, backing, &c->how.data, err) : err_set(err, -ENOMEM, "no memory");
 
 	if (ret < 0) {
 		c->how.data = NULL;
@@ -155,7 +184,7 @@ static int data_file_take(struct co *co, struct create *c, const struct identity
 static int target_make(struct co *co, struct create *c, const struct identity *backing, struct err *err)
 {
 	struct node *file;
-	int ret = target_take(co, c->file ? c->file : c->path, backing, &file, err);
+	int ret = target_take(co, c->path, c->file, backing, &file, err);
 
 	if (ret < 0)
 		return ret;
@@ -241,13 +270,15 @@ static int run(struct co *co, void *arg)
 int cmd_create(int argc, char **argv)
 {
 	enum io_engine engine;
+	struct cli_secrets secrets = {0};
 	struct create c;
-	int status = create_parse(&c, argc, argv);
+	int status = create_parse(&c, &secrets, argc, argv);
 
 	if (status == 0)
 		status = cli_engine(NULL, &engine) < 0 ? 1 : cli_in_coroutine(engine, run, &c);
 	else
 		status = status > 0 ? 0 : 1;
 	create_free(&c);
+	cli_secrets_fini(&secrets);
 	return status;
 }

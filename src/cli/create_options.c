@@ -89,8 +89,11 @@ int create_refuse(const struct create *c, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	if (!cli_is_qemu())
-		return cli_usage("create", "%s", text);
-	cli_complain("%s%s%s", c->path ? c->path : "", c->path ? ": " : "", text);
+		return cli_usage(c->command ? c->command : "create", "%s", text);
+	if (c->command || !c->path)
+		cli_complain("%s", text);
+	else
+		cli_complain("%s: %s", c->path, text);
 	return -EINVAL;
 }
 
@@ -190,7 +193,7 @@ static int set_option(void *arg, const char *name, const char *value)
 
 int create_options_add(struct create *c, const char *list) { return cli_options_parse(list, set_option, c); }
 
-static int list_note(struct create *c, const char *list)
+int create_options_note(struct create *c, const char *list)
 {
 	size_t len = strlen(list);
 
@@ -212,8 +215,8 @@ static int parse_one(struct create *c, int option, const char *culprit)
 	case 'F': return set_text(&c->backing_format, optarg);
 	case 'u': c->unsafe = true; return 0;
 	case 'q': c->quiet = true; return 0;
-	case 'o': return list_note(c, optarg);
-	case OPT_OBJECT: return cli_secret_add(&c->secrets, "create", optarg);
+	case 'o': return create_options_note(c, optarg);
+	case OPT_OBJECT: return cli_secret_add(c->secrets, "create", optarg);
 	case ':': return cli_usage("create", "missing argument for option '%s'", culprit);
 	default: return cli_usage("create", "unrecognized option '%s'", culprit);
 	}
@@ -229,7 +232,7 @@ static int parse_positional(struct create *c, int argc, char **argv)
 	return optind + 1 < argc ? set_size(c, argv[optind + 1]) : 0;
 }
 
-static int parse_lists(struct create *c)
+int create_lists_take(struct create *c)
 {
 	int ret = 0;
 
@@ -244,8 +247,7 @@ static int help_find(void *arg, const char *name, const char *value ATTR_UNUSED)
 	return 0;
 }
 
-/* Whether a list asks which options there are. */
-static bool help_wanted(const struct create *c)
+bool create_help_wanted(const struct create *c)
 {
 	bool wanted = false;
 
@@ -327,6 +329,8 @@ int create_values_check(struct create *c, struct err *err)
 {
 	int ret = version_take(c, err);
 
+	if (ret == 0 && !c->raw && c->backing_format && !c->how.backing_name)
+		ret = err_set(err, -EINVAL, "Backing format cannot be used without backing file");
 	if (ret == 0)
 		ret = widths_take(c, err);
 	if (ret == 0)
@@ -336,7 +340,7 @@ int create_values_check(struct create *c, struct err *err)
 	if (ret == 0)
 		ret = data_take(c, err);
 	if (ret == 0)
-		ret = create_encrypt_take(&c->encrypt, &c->secrets, &c->how.luks, err);
+		ret = create_encrypt_take(&c->encrypt, c->secrets, &c->how.luks, err);
 	if (ret == 0 && c->raw && c->how.luks)
 		ret = err_set(err, -EINVAL, "Encryption not supported for file format 'raw'");
 	return ret;
@@ -386,19 +390,19 @@ static int name_take(struct create *c)
 		return create_refuse(c, "%s", err.text);
 	driver = options_text(tree, "driver");
 	file = options_text(tree, "filename");
-	if (!driver || !file || strcmp(driver, "file") != 0)
-		ret = create_refuse(c, "Protocol driver '%s' does not support image creation", driver);
-	else
+	if (file && (strcmp(driver, "file") == 0 || strcmp(driver, "host_device") == 0))
 		ret = set_text(&c->file, file);
+	else if (strcmp(driver, "nbd") != 0)
+		ret = create_refuse(c, "Protocol driver '%s' does not support image creation", driver);
 	json_decref(tree);
 	return ret;
 }
 
 static int names_check(struct create *c)
 {
-	int ret = format_take(c);
+	int ret = 0;
 
-	if (ret == 0 && c->raw && c->of_qcow2[0])
+	if (c->raw && c->of_qcow2[0])
 		ret = create_refuse(c, "Invalid parameter '%s'", c->of_qcow2);
 	if (ret == 0)
 		ret = backing_take(c);
@@ -410,8 +414,12 @@ static int names_check(struct create *c)
 int create_options_check(struct create *c)
 {
 	struct err err = {0};
-	int ret = names_check(c);
+	int ret = format_take(c);
 
+	if (ret == 0 && c->path[0])
+		ret = name_take(c);
+	if (ret == 0)
+		ret = names_check(c);
 	if (ret == 0 && !c->check_late && create_values_check(c, &err) < 0)
 		ret = create_refuse(c, "%s", err.text);
 	return ret;
@@ -419,9 +427,12 @@ int create_options_check(struct create *c)
 
 /* ---- all of it ---- */
 
-void create_init(struct create *c)
+void create_init(struct create *c, struct cli_secrets *secrets)
 {
-	*c = (struct create){.format = cli_is_qemu() ? "raw" : "qcow2", .cluster_bytes = 64 * KiB, .refcount_bits = 16};
+	*c = (struct create){.format = cli_is_qemu() ? "raw" : "qcow2",
+		.cluster_bytes = 64 * KiB,
+		.refcount_bits = 16,
+		.secrets = secrets};
 }
 
 void create_free(struct create *c)
@@ -434,34 +445,35 @@ void create_free(struct create *c)
 	free(c->compression);
 	free(c->file);
 	create_encrypt_fini(&c->encrypt);
-	cli_secrets_fini(&c->secrets);
+}
+
+int create_help_print(struct create *c, bool with_file)
+{
+	int ret = format_take(c);
+
+	if (ret < 0)
+		return ret;
+	option_help_print(stdout, c->raw ? "raw" : "qcow2", with_file);
+	return 1;
 }
 
 static int parse_rest(struct create *c, int argc, char **argv)
 {
 	int ret;
 
-	if (help_wanted(c)) {
-		ret = format_take(c);
-		if (ret == 0)
-			option_help_print(stdout, c->raw ? "raw" : "qcow2", optind < argc);
-		return ret < 0 ? ret : 1;
-	}
+	if (create_help_wanted(c))
+		return create_help_print(c, optind < argc);
 	ret = parse_positional(c, argc, argv);
 	if (ret == 0)
-		ret = parse_lists(c);
-	if (ret == 0)
-		ret = format_take(c);
-	if (ret == 0)
-		ret = name_take(c);
+		ret = create_lists_take(c);
 	return ret < 0 ? ret : create_options_check(c);
 }
 
-int create_parse(struct create *c, int argc, char **argv)
+int create_parse(struct create *c, struct cli_secrets *secrets, int argc, char **argv)
 {
 	int option, ret = 0;
 
-	create_init(c);
+	create_init(c, secrets);
 	c->check_late = cli_is_qemu();
 	optind = 1;
 	while (ret == 0 && (option = getopt_long(argc, argv, ":F:b:f:ho:qu", long_options, NULL)) != -1) {

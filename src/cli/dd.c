@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/driver.h"
 #include "base/math.h"
 #include "cli/cli.h"
 #include "cli/convert.h"
@@ -23,26 +24,23 @@ static const char help[] =
 	"  skip=N                   it begins N blocks from there\n"
 	"  -f, --format FORMAT      FILE is qcow2 or raw (default: look at it)\n"
 	"  -O, --output-format FORMAT  the image becomes qcow2 or raw (default)\n"
+	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
 	"  -U, --force-share        take no lock on what is read: it may be in use\n"
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
-	"      --allow none|all     ... no file at all; any file\n"
+	"      --allow none|all     ... no file at all; any file\n" CLI_KEY_SECRET_HELP
 	"  -h, --help               print this\n";
 
 struct dd {
 	struct convert convert; /* of the target */
-	struct image_open in;
+	struct cli_image in;
 	uint64_t bs, count, skip;
 	bool has_count;
 };
 
-enum { OPT_ALLOW = 256 };
-
 static const struct option long_options[] = {
-	{"format", required_argument, NULL, 'f'},
 	{"output-format", required_argument, NULL, 'O'},
-	{"force-share", no_argument, NULL, 'U'},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"help", no_argument, NULL, 'h'},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
@@ -68,7 +66,7 @@ static int operand_parse(struct dd *d, char *operand)
 	if (value)
 		*value++ = '\0';
 	if (value && strcmp(operand, "if") == 0)
-		d->in.path = value;
+		d->in.how.path = value;
 	else if (value && strcmp(operand, "of") == 0)
 		d->convert.target = d->convert.create.path = value;
 	else if (value && strcmp(operand, "bs") == 0)
@@ -85,39 +83,33 @@ static int operand_parse(struct dd *d, char *operand)
 	return 0;
 }
 
+/* 0; 1: all is done; or negative, told. */
 static int parse_one(struct dd *d, int option, const char *culprit)
 {
-	switch (option) {
-	case 'f': d->in.format = optarg; return 0;
-	case 'O': d->convert.format = d->convert.create.format = optarg; return 0;
-	case 'U': d->in.no_lock = true; return 0;
-	case OPT_ALLOW: return cli_allow_add(&d->convert.allow, "dd", optarg);
-	case ':': return cli_usage("dd", "missing argument for option '%s'", culprit);
-	default: return cli_usage("dd", "unrecognized option '%s'", culprit);
-	}
+	if (option != 'O')
+		return cli_option(&d->convert.common, &d->in, option, culprit, help);
+	d->convert.format = d->convert.create.format = optarg;
+	return 0;
 }
 
-/* 0; 1: help was printed; or negative. */
 static int parse(struct dd *d, int argc, char **argv)
 {
 	int option, ret = 0;
 
 	optind = 1;
-	while (ret == 0 && (option = getopt_long(argc, argv, ":f:O:Uh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
+	while (ret == 0 && (option = getopt_long(argc, argv, ":f:O:Uh", long_options, NULL)) != -1)
 		ret = parse_one(d, option, argv[optind - 1]);
-	}
 	for (int i = optind; ret == 0 && i < argc; i++)
 		ret = operand_parse(d, argv[i]);
-	if (ret == 0 && (!d->in.path || !d->convert.target)) {
+	if (ret == 0 && (!d->in.how.path || !d->convert.target)) {
 		cli_complain("Must specify both input and output files");
 		ret = -EINVAL;
 	}
-	cli_allow_use(&d->convert.allow, &d->in);
-	return ret < 0 ? ret : create_options_check(&d->convert.create);
+	if (ret == 0 && cli_is_qemu() && !driver_find(d->convert.format)) {
+		cli_complain("Unknown file format");
+		ret = -EINVAL;
+	}
+	return ret ? ret : create_options_check(&d->convert.create);
 }
 
 /* The part that is meant, as an image of whole sectors. As with qemu-img, count is told from the start of the disk. */
@@ -129,7 +121,7 @@ static int window_open(struct co *co, struct dd *d, struct node *whole, struct n
 	if (d->has_count && !mul_overflows(d->count, d->bs, &end))
 		size = MIN(size, end);
 	if (mul_overflows(d->skip, d->bs, &start) || start > size) {
-		cli_complain("%s: cannot skip to specified offset", d->in.path);
+		cli_complain("%s: cannot skip to specified offset", d->in.how.path);
 		start = size;
 	}
 	window = (struct raw_window){.off = MIN(start, whole->size)};
@@ -157,10 +149,10 @@ static int copy(struct co *co, struct dd *d, struct node *from)
 			.to = t.node,
 			.len = MIN(t.node->size, size),
 			.sparse = COPY_SPARSE_BYTES,
-			.target_zero = t.made};
+			.target_zero = t.blank};
 
 		if (copy_run(co, &how, NULL, &c->err) < 0)
-			status = cli_complain("%s", c->err.text);
+			status = convert_complain(c);
 	}
 	return convert_target_close(co, c, &t, status);
 }
@@ -169,10 +161,10 @@ static int run(struct co *co, void *arg)
 {
 	struct dd *d = arg;
 	struct node *whole, *from;
-	int status;
+	int status = cli_image_open(co, &d->convert.common, &d->in, &whole);
 
-	if (image_open(co, &d->in, &whole, &d->convert.err) < 0)
-		return cli_complain("%s", d->convert.err.text);
+	if (status)
+		return status;
 	status = window_open(co, d, whole, &from);
 	if (status) {
 		(void)!node_close(co, whole);
@@ -191,7 +183,10 @@ int cmd_dd(int argc, char **argv)
 
 	if (!d)
 		return cli_complain("no memory");
-	create_init(&d->convert.create);
+	d->convert.common.command = "dd";
+	create_init(&d->convert.create, &d->convert.common.secrets);
+	d->convert.create.command = "dd";
+	d->convert.create.check_late = true;
 	d->convert.format = d->convert.create.format = "raw";
 	d->convert.create.quiet = d->convert.create.has_size = true;
 	d->bs = 512;

@@ -9,7 +9,7 @@
 #include "base/math.h"
 #include "cli/cli.h"
 #include "cli/create.h"
-#include "cli/options.h"
+#include "cli/source.h"
 #include "qcow2/measure.h"
 
 static const char help[] =
@@ -20,7 +20,9 @@ static const char help[] =
 	"\n"
 	"  -s, --size SIZE              of an empty disk\n"
 	"  -f, --format FORMAT          FILE is qcow2 or raw (default: look at it)\n"
-	"  -l, --snapshot SNAPSHOT      FILE as it was in this snapshot (ID or name)\n"
+	"      --image-opts             FILE is a list of options: driver=qcow2,file.filename=...\n"
+	"  -l, --snapshot SNAPSHOT      FILE as it was in this snapshot: an ID or a name, or snapshot.id=ID or\n"
+	"                               snapshot.name=NAME or both\n"
 	"  -O, --target-format FORMAT   the new image is qcow2 or raw (default)\n"
 	"  -o NAME=VALUE,...            options of the new image, as of 'corral create'\n"
 	"  -U, --force-share            take no lock: FILE may be in use\n"
@@ -30,10 +32,11 @@ static const char help[] =
 	"  -h, --help                   print this\n";
 
 struct measure {
-	struct image_open image;
-	struct cli_allow allow;
+	struct cli_common common;
+	struct cli_image image;
+	struct cli_source source;
 	struct create create;
-	bool has_size, json;
+	bool has_size;
 	uint64_t size;
 	/* what is told */
 	uint64_t required, full, bitmaps;
@@ -41,56 +44,31 @@ struct measure {
 	struct err err;
 };
 
-enum { OPT_ALLOW = 256, OPT_OUTPUT, OPT_OBJECT, OPT_KEY_SECRET };
-
 static const struct option long_options[] = {
 	{"size", required_argument, NULL, 's'},
-	{"format", required_argument, NULL, 'f'},
 	{"snapshot", required_argument, NULL, 'l'},
 	{"target-format", required_argument, NULL, 'O'},
-	{"force-share", no_argument, NULL, 'U'},
-	{"allow", required_argument, NULL, OPT_ALLOW},
-	{"output", required_argument, NULL, OPT_OUTPUT},
-	{"object", required_argument, NULL, OPT_OBJECT},
-	{"key-secret", required_argument, NULL, OPT_KEY_SECRET},
-	{"help", no_argument, NULL, 'h'},
+	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
+	CLI_LONG_IMAGE,
+	CLI_LONG_COMMON,
 	{0},
 };
 
 static int set_size(struct measure *m, const char *value)
 {
 	m->has_size = true;
-	if (cli_size_parse(value, &m->size) == 0)
-		return 0;
-	cli_complain("Invalid image size specified. You may use k, M, G, T, P or E suffixes for");
-	cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-	return -EINVAL;
+	return cli_number_parse("image size", value, &m->size);
 }
 
-static int set_output(struct measure *m, const char *value)
-{
-	m->json = strcmp(value, "json") == 0;
-	if (m->json || strcmp(value, "human") == 0)
-		return 0;
-	cli_complain("--output must be used with human or json as argument.");
-	return -EINVAL;
-}
-
+/* 0; 1: all is done; or negative, told. */
 static int parse_one(struct measure *m, int option, const char *culprit)
 {
 	switch (option) {
 	case 's': return set_size(m, optarg);
-	case 'f': m->image.format = optarg; return 0;
-	case 'l': m->image.qcow2.snapshot = optarg; return 0;
+	case 'l': return cli_source_snapshot(&m->source, optarg);
 	case 'O': m->create.format = optarg; return 0;
-	case 'o': return create_options_add(&m->create, optarg);
-	case 'U': m->image.no_lock = true; return 0;
-	case OPT_ALLOW: return cli_allow_add(&m->allow, "measure", optarg);
-	case OPT_OUTPUT: return set_output(m, optarg);
-	case OPT_OBJECT: return cli_secret_add(&m->create.secrets, "measure", optarg);
-	case OPT_KEY_SECRET: return cli_secret_key(&m->create.secrets, "measure", optarg);
-	case ':': return cli_usage("measure", "missing argument for option '%s'", culprit);
-	default: return cli_usage("measure", "unrecognized option '%s'", culprit);
+	case 'o': return create_options_note(&m->create, optarg);
+	default: return cli_option(&m->common, &m->image, option, culprit, help);
 	}
 }
 
@@ -100,7 +78,7 @@ static int together_check(const struct measure *m, int files)
 
 	if (files > 1)
 		what = "At most one filename argument is allowed.";
-	else if (files == 0 && (m->image.format || m->image.qcow2.snapshot))
+	else if (files == 0 && (m->image.how.format || m->source.snapshot || m->image.image_opts))
 		what = "--image-opts, -f, and -l require a filename argument.";
 	else if (files == 0 && !m->has_size)
 		what = "Either --size N or one filename must be specified.";
@@ -111,28 +89,22 @@ static int together_check(const struct measure *m, int files)
 	return what ? -EINVAL : 0;
 }
 
-/* 0; 1: help was printed; or negative. */
 static int parse(struct measure *m, int argc, char **argv)
 {
-	int option, ret;
+	int option, ret = 0;
 
 	optind = 1;
-	while ((option = getopt_long(argc, argv, ":s:f:l:O:o:Uh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (parse_one(m, option, argv[optind - 1]) < 0)
-			return -EINVAL;
-	}
-	ret = together_check(m, argc - optind);
+	while (ret == 0 && (option = getopt_long(argc, argv, ":s:f:l:O:o:Uh", long_options, NULL)) != -1)
+		ret = parse_one(m, option, argv[optind - 1]);
+	if (ret == 0)
+		ret = together_check(m, argc - optind);
 	m->create.path = "";
 	m->create.has_size = true;
-	if (ret == 0)
-		ret = create_options_check(&m->create);
-	m->image.path = argv[optind];
-	cli_allow_use(&m->allow, &m->image);
-	return ret < 0 ? ret : cli_secret_use(&m->create.secrets, "measure", &m->image);
+	m->image.how.path = argv[optind];
+	if (ret == 0 && create_lists_take(&m->create) < 0)
+		ret = cli_is_qemu() ? (cli_complain("Invalid options for file format '%s'", m->create.format), -EINVAL)
+				    : -EINVAL;
+	return ret ? ret : create_options_check(&m->create);
 }
 
 /* ---- measuring ---- */
@@ -174,7 +146,7 @@ static int measure_qcow2(struct co *co, struct measure *m, struct node *n)
 		data = disk;
 	m->required = m->full - disk + data;
 	n = n ? image_qcow2_of(n) : NULL;
-	m->has_bitmaps = n && c->how.version >= 3;
+	m->has_bitmaps = n && qcow2_node_header(n)->version >= 3;
 	if (ret == 0 && m->has_bitmaps)
 		ret = qcow2_measure_bitmaps(co, n, c->how.cluster_bits, &m->bitmaps, &m->err);
 	return ret;
@@ -182,7 +154,7 @@ static int measure_qcow2(struct co *co, struct measure *m, struct node *n)
 
 static void print(const struct measure *m)
 {
-	if (m->json) {
+	if (m->common.json) {
 		puts("{");
 		if (m->has_bitmaps)
 			printf("    \"bitmaps\": %" PRIu64 ",\n", m->bitmaps);
@@ -215,10 +187,10 @@ static int run(struct co *co, void *arg)
 {
 	struct measure *m = arg;
 	struct node *n = NULL;
-	int status;
+	int status = m->has_size ? 0 : cli_source_open(co, &m->common, &m->source, &m->image, &n);
 
-	if (!m->has_size && image_open(co, &m->image, &n, &m->err) < 0)
-		return cli_complain(m->image.qcow2.snapshot ? "Failed to load snapshot: %s" : "%s", m->err.text);
+	if (status)
+		return status;
 	status = measure(co, m, n);
 	(void)!node_close(co, n);
 	return status;
@@ -226,17 +198,20 @@ static int run(struct co *co, void *arg)
 
 int cmd_measure(int argc, char **argv)
 {
-	struct measure m = {0};
+	struct measure m = {.common.command = "measure"};
 	enum io_engine engine;
 	int ret, status = 1;
 
-	create_init(&m.create);
+	create_init(&m.create, &m.common.secrets);
 	m.create.format = "raw";
+	m.create.command = "measure";
 	ret = parse(&m, argc, argv);
 	if (ret > 0)
 		status = 0;
 	else if (ret == 0 && cli_engine(NULL, &engine) == 0)
 		status = cli_in_coroutine(engine, run, &m);
 	create_free(&m.create);
+	cli_source_fini(&m.source);
+	cli_common_fini(&m.common);
 	return status;
 }

@@ -118,7 +118,13 @@ static int image_take(
 		return cli_complain("--image-opts and --format are mutually exclusive");
 	if (cache_take(image) || cli_secret_use(&common->secrets, common->command, &image->how) < 0)
 		return 1;
+	if (image->secret) {
+		image->how.secrets = image->secret;
+		image->how.secrets_n = 1;
+	}
 	cli_allow_use(&common->allow, &image->how);
+	if (image->trusted && !image->how.allow_none)
+		image->how.allow_all = true;
 	cli_log_init(&common->log);
 	image->how.qcow2.log = &common->log;
 	image->how.objects = objects;

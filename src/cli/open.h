@@ -48,9 +48,11 @@ struct cli_common {
 struct cli_image {
 	struct image_open
 		how; /* path, format, no_lock are from the command line; write, no_backing and so on the command's */
-	const char *cache; /* -t or -T: its mode, or NULL */
-	bool source;       /* the mode came from -T */
-	bool image_opts;   /* path is a list of options */
+	const char *cache;                  /* -t or -T: its mode, or NULL */
+	bool source;                        /* the mode came from -T */
+	bool image_opts;                    /* path is a list of options */
+	const struct crypto_secret *secret; /* the one that opens it, whatever --key-secret names; or NULL */
+	bool trusted; /* what its header names was named on the command line: --allow may only forbid it */
 };
 
 /* -f -U -q -p --image-opts --object --key-secret --allow --data-file --output, what getopt complains of, and -h, which prints

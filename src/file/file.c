@@ -112,12 +112,6 @@ static const struct node_ops file_ops = {
 
 bool node_is_file(const struct node *n) { return n->ops == &file_ops; }
 
-void file_honour_flush(struct node *n)
-{
-	assert(node_is_file(n));
-	file_of(n)->no_flush = false;
-}
-
 const struct io_file_info *file_info(const struct node *n)
 {
 	assert(node_is_file(n));

@@ -25,7 +25,5 @@ int file_open(struct co *co, const struct file_open *how, struct node **out, str
 const struct io_file_info *file_info(const struct node *n); /* identity, for cycle checks */
 const char *file_path(const struct node *n);                /* what it is called */
 bool node_is_file(const struct node *n);
-/* From now on a flush flushes, whatever was asked for when it was opened: for what is made in one go and kept at its end. */
-void file_honour_flush(struct node *n);
 
 #endif

@@ -69,6 +69,12 @@ static int look(struct co *co, struct compare *c, unsigned i)
 
 static bool both_have(const struct compare *c) { return c->at < c->how->n[0]->size && c->at < c->how->n[1]->size; }
 
+/* What is compressed has no place where it lies as it is. */
+static bool is_alike(const struct node_status *a, const struct node_status *b)
+{
+	return a->zero == b->zero && a->allocated == b->allocated && (a->zero || a->compressed == b->compressed);
+}
+
 static void chunk_cut(struct compare *c, struct chunk *chunk)
 {
 	chunk->off = c->at;
@@ -91,8 +97,7 @@ static void take_chunk(struct co *co, struct compare *c, struct chunk *chunk, bo
 			look(co, c, 1) == 0;
 		if (!*more)
 			break;
-		if (c->how->strict && both_have(c) &&
-			(c->ahead[0].zero != c->ahead[1].zero || c->ahead[0].allocated != c->ahead[1].allocated)) {
+		if (c->how->strict && both_have(c) && !is_alike(&c->ahead[0], &c->ahead[1])) {
 			note_difference(c, COMPARE_STATUS, c->at);
 			*more = false;
 			break;

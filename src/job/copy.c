@@ -45,9 +45,10 @@ struct piece { /* of the disk, in a worker's buffer */
 /* The first failure is the one that is told. */
 static void fail(struct copy *c, int ret, const char *doing, uint64_t off, const struct node *n)
 {
-	if (c->failed == 0)
-		c->failed = err_set(c->err, ret, "error while %s at byte %" PRIu64 ": %s (%s)", doing, off,
-			strerror(-ret), n->name);
+	if (c->failed == 0) {
+		c->failed = err_set(c->err, ret, "error while %s at byte %" PRIu64 ": %s", doing, off, strerror(-ret));
+		err_hint(c->err, "it was '%s'", n->name);
+	}
 	co_queue_wake_all(&c->turned);
 }
 

@@ -30,9 +30,10 @@ struct task { /* a piece under way */
 
 static void fail(struct pour *p, int ret, const char *doing, uint64_t off)
 {
-	if (p->failed == 0)
-		p->failed = err_set(p->err, ret, "error while %s at byte %" PRIu64 ": %s (%s)", doing, off,
-			strerror(-ret), p->how->to->name);
+	if (p->failed == 0) {
+		p->failed = err_set(p->err, ret, "error while %s at byte %" PRIu64 ": %s", doing, off, strerror(-ret));
+		err_hint(p->err, "it was '%s'", p->how->to->name);
+	}
 	co_queue_wake_all(&p->turned);
 }
 

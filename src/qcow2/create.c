@@ -227,7 +227,16 @@ static int data_make(struct co *co, struct creation *c, const struct qcow2_creat
 	return ret;
 }
 
-/* What isn't written is a hole and reads zeros. */
+/* What isn't written reads zeros: in a file it is a hole; what can't grow holds anything before. */
+static int room_take(struct co *co, struct creation *c)
+{
+	uint64_t bytes = qcow2_create_file_bytes(&c->at);
+
+	if (c->file->grows_zeroed)
+		return node_resize(co, c->file, bytes);
+	return bytes > c->file->size ? -ENOSPC : node_zero(co, c->file, 0, bytes, NODE_MAY_UNMAP);
+}
+
 static int tables_write(struct co *co, struct creation *c)
 {
 	int ret = reftable_write(co, c);
@@ -243,7 +252,7 @@ static int tables_write(struct co *co, struct creation *c)
 
 static int content_write(struct co *co, struct creation *c, const struct qcow2_create *how)
 {
-	int ret = node_resize(co, c->file, qcow2_create_file_bytes(&c->at));
+	int ret = room_take(co, c);
 
 	if (ret == 0)
 		ret = data_make(co, c, how);

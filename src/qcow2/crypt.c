@@ -55,11 +55,13 @@ int qcow2_crypt_open(struct co *co, struct qcow2 *q, struct err *err)
 	uint32_t method = q->header.crypt_method;
 	int rc = 0;
 
-	if (method != QCOW2_CRYPT_NONE && !q->options.secret && !q->options.locked)
-		return err_set(err, -ENOKEY,
-			"the image is encrypted (%s), and Parameter 'encrypt.key-secret' is required for cipher: name its "
-			"passphrase with --object secret,id=ID,file=FILE --key-secret ID",
+	if (method != QCOW2_CRYPT_NONE && !q->options.secret && !q->options.locked) {
+		rc = err_set(err, -ENOKEY, "Parameter 'encrypt.key-secret' is required for cipher");
+		err_hint(err,
+			"the image is encrypted (%s): name its passphrase with --object secret,id=ID,file=FILE --key-secret ID",
 			method == QCOW2_CRYPT_LUKS ? "LUKS" : "AES");
+		return rc;
+	}
 	if (method == QCOW2_CRYPT_LUKS)
 		rc = luks_open(co, q, err);
 	else if (method == QCOW2_CRYPT_AES)

@@ -7,7 +7,8 @@ usage: golden.py CORRAL [--file NAME] [--only WORD] [--show] [--jobs N]
 Cases are data: each file NAME.cases holds some, which are run in order, by both programs, each in a folder of its own.
 
     # what it is about
-    = setup: a shell command, run once in both folders; not compared ($QEMU_IMG and $QEMU_IO are the real tools)
+    = setup: a shell command, run once in both folders; not compared ($QEMU_IMG and $QEMU_IO are the real tools;
+                                        $CORRAL makes what they are slow at)
     create -f qcow2 a.qcow2 1M          a command line of qemu-img, compared
     qemu-io -c "read 0 1k" a.qcow2      ... of qemu-io, or qemu-nbd
     convert a b   ! raw b               ... and then: the content of b, as raw data (the real qemu-img reads it)
@@ -48,14 +49,15 @@ TOOLS = ("qemu-img", "qemu-io", "qemu-nbd")
 class Side:
     """One program, and the folder that it works in."""
 
-    def __init__(self, folder, programs):
-        self.folder, self.programs = folder, programs
+    def __init__(self, folder, programs, corral):
+        self.folder, self.programs, self.corral = folder, programs, corral
         folder.mkdir()
 
     def environment(self):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG"))}
         # Leak reports would be a difference of their own kind: the sanitizer's run of the suite looks for them elsewhere.
-        return {**env, "LC_ALL": "C", "TZ": "UTC", "QEMU_IMG": shutil.which("qemu-img"), "QEMU_IO": shutil.which("qemu-io")}
+        return {**env, "LC_ALL": "C", "TZ": "UTC", "QEMU_IMG": shutil.which("qemu-img"), "QEMU_IO": shutil.which("qemu-io"),
+                "CORRAL": str(self.corral)}
 
     def shell(self, command):
         subprocess.run(["bash", "-euc", command], cwd=self.folder, check=True, env=self.environment(), timeout=SECONDS,
@@ -76,6 +78,7 @@ class Side:
         text = re.sub(r'"date-n?sec": \d+', '"date": 0', text)
         text = re.sub(r"(uuid: |\"uuid\": \")[0-9a-f-]{36}", r"\1UUID", text)
         text = re.sub(r"#block\d+", "#block", text)
+        text = re.sub(r"(\s*\(\d+\.\d\d/100%\)\s*)+", " PROGRESS ", text)
         text = re.sub(r"completed in [0-9.]+ seconds", "completed in TIME", text)
         text = re.sub(r"\d[\d:.]* sec; .*? ops/sec\)", "TIME", text)  # of qemu-io
         return ordered(text.rstrip())
@@ -213,8 +216,8 @@ def run_file(path, corral, only, scratch):
     links.mkdir()
     for tool in TOOLS:
         (links / tool).symlink_to(corral)
-    real = Side(folder / "real", {tool: shutil.which(tool) for tool in TOOLS})
-    mine = Side(folder / "mine", {tool: str(links / tool) for tool in TOOLS})
+    real = Side(folder / "real", {tool: shutil.which(tool) for tool in TOOLS}, corral)
+    mine = Side(folder / "mine", {tool: str(links / tool) for tool in TOOLS}, corral)
     results = []
     for case in read_cases(path):
         if isinstance(case, str):
