@@ -279,8 +279,8 @@ static void block_unknown(struct qcow2_checker *c, uint64_t index, bool unreadab
 }
 
 /* [first, last) of the blocks: those that exist have been read, in this order. */
-static int blocks_compare(
-	struct qcow2_checker *c, const struct qcow2_fetch *f, uint64_t first, uint64_t last, uint64_t *end)
+static int blocks_compare(struct co *co, struct qcow2_checker *c, const struct qcow2_fetch *f, uint64_t first,
+	uint64_t last, uint64_t *end)
 {
 	const struct qcow2_piece *piece = f->v;
 	int ret = 0;
@@ -301,6 +301,7 @@ static int blocks_compare(
 		}
 		block_compare(c, i, block, end);
 		ret = qcow2_check_step(c, c->refcounts.per_block);
+		co_yield(co);
 	}
 	return ret;
 }
@@ -321,7 +322,7 @@ static int compare(struct co *co, struct qcow2_checker *c, struct qcow2_fetch *f
 		}
 		qcow2_fetch_start(co, f);
 		qcow2_fetch_wait(co, f);
-		ret = blocks_compare(c, f, first, next, end);
+		ret = blocks_compare(co, c, f, first, next, end);
 	}
 	return ret;
 }

@@ -76,6 +76,7 @@ static int fetch_look(struct co *co, struct walk *w, struct qcow2_fetch *f)
 		}
 		if (ret == 0)
 			ret = qcow2_check_step(w->c, qcow2_check_table_entries(w->c));
+		co_yield(co); /* a table is some 200 us: whoever shares the loop wants to be looked after in between */
 	}
 	return ret;
 }

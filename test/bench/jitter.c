@@ -188,16 +188,23 @@ static void check(struct co *co, struct node *n)
 	must(node_close(co, file), NULL, "close");
 	free(found);
 }
+static struct node *overlay; /* of commit: made and removed while nobody watches */
+
 static void commit(struct co *co, struct node *n)
 {
-	struct node *top = image_new(co, overlay_path, n->size, QCOW2_PREALLOCATE_OFF);
 	struct err err = {0};
 
-	top->backing = n;
-	crowd_run(co, (struct crowd){.node = top, .left = 4000, .step = 1 << 20, .at = 1 << 20, .write = true});
-	must(commit_run(co, &(struct commit_how){.top = top, .base = n}, &err), &err, "commit");
-	top->backing = NULL;
-	must(node_close(co, top), NULL, "close");
+	must(commit_run(co, &(struct commit_how){.top = overlay, .base = n}, &err), &err, "commit");
+}
+
+static void commit_watched(struct co *co, struct node *n)
+{
+	overlay = image_new(co, overlay_path, n->size, QCOW2_PREALLOCATE_OFF);
+	overlay->backing = n;
+	crowd_run(co, (struct crowd){.node = overlay, .left = 4000, .step = 1 << 20, .at = 1 << 20, .write = true});
+	watched(co, "commit", n, commit);
+	overlay->backing = NULL;
+	must(node_close(co, overlay), NULL, "close");
 	remove(overlay_path);
 }
 
@@ -215,7 +222,7 @@ static void all(struct co *co, void *arg)
 	watched(co, "snapshot-create", n, snapshot_create);
 	watched(co, "snapshot-delete", n, snapshot_delete);
 	watched(co, "discard", n, discard);
-	watched(co, "commit", n, commit);
+	commit_watched(co, n);
 	watched(co, "check", n, check);
 	watched(co, "grow", n, grow);
 	must(node_close(co, n), NULL, "close");
