@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/math.h"
+#include "node/skip.h"
 
 void node_run_leave(struct node_run *run)
 {
@@ -53,20 +54,33 @@ static int ask_layer(struct co *co, struct node *n, uint64_t off, uint64_t len, 
 	return err;
 }
 
+/* On from a layer that has nothing there, past those that are known to have nothing either. */
+static void layer_next(struct node_run *run, struct node_skip *skip, uint64_t off, uint64_t len, struct node *next)
+{
+	unsigned before = skip->layers;
+
+	run->layer = node_skip_begin(skip, next, off, len);
+	run->depth += skip->layers - before;
+}
+
 int node_run_find(struct co *co, struct node *n, uint64_t off, uint64_t len, bool follow, struct node_run *run)
 {
+	struct node_skip skip = {0};
 	int err;
 
-	run->layer = n;
 	run->depth = 0;
 	run->beyond = false;
+	run->layer = n;
 	while ((err = ask_layer(co, n, off, len, run)) == 0) {
-		if (run->at.kind != NODE_UNALLOCATED || run->beyond || !follow || run->layer->backing == NULL)
+		if (run->at.kind != NODE_UNALLOCATED || run->beyond || !follow || run->layer->backing == NULL) {
+			node_skip_end(&skip);
 			return 0;
+		}
 		node_run_leave(run);
 		len = run->at.len;
-		run->layer = run->layer->backing;
+		node_skip_over(&skip, run->layer);
 		run->depth++;
+		layer_next(run, &skip, off, len, run->layer->backing);
 	}
 	node_run_leave(run);
 	return err;

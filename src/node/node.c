@@ -6,6 +6,7 @@
 
 #include "base/math.h"
 #include "node/buffer.h"
+#include "node/skip.h"
 
 int node_init(struct node *n, struct co_sched *sched)
 {
@@ -19,6 +20,7 @@ int node_init(struct node *n, struct co_sched *sched)
 	if (n->subcluster == 0)
 		n->subcluster = n->cluster;
 	n->sched = sched;
+	n->skips = NULL;
 	n->failed = 0;
 	n->failure_told = false;
 	list_init(&n->ranges);
@@ -40,6 +42,8 @@ void node_fini(struct node *n)
 
 	node_buffers_free(n->buffers);
 	n->buffers = NULL;
+	node_skips_free(n->skips);
+	n->skips = NULL;
 }
 
 /* The drain is never ended: nobody may come any more. */

@@ -204,6 +204,7 @@ struct node_op { /* a request in flight; lives on its coroutine's stack */
 };
 
 struct node_buffers; /* node/buffer.h */
+struct node_skips;   /* node/skip.h */
 
 struct node { /* drivers embed it, and fill the first part before node_init */
 	const struct node_ops *ops;
@@ -235,6 +236,7 @@ struct node { /* drivers embed it, and fill the first part before node_init */
 	unsigned drains;
 	struct co_queue drained, resumed;
 	struct node_buffers *buffers;
+	struct node_skips *skips; /* NULL: nothing is remembered of the layers from here on */
 };
 
 int node_init(struct node *n, struct co_sched *sched) ATTR_MUST_USE; /* -ENOMEM */

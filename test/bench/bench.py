@@ -38,6 +38,12 @@ class Bench:
         self.corral = Corral(Path(args.corral).resolve())
         self.qemu = Qemu.all()
         self.rows = []
+        self.begin, self.seconds = time.monotonic(), args.minutes * 60 if args.minutes else 170 if args.quick else 1200
+
+    def rounds_now(self):
+        """Fewer where the time runs out."""
+        used = (time.monotonic() - self.begin) / self.seconds
+        return self.rounds if used < 0.6 else min(self.rounds, 3) if used < 0.9 else 1
 
     def timed(self, command):
         """What a command needs: seconds, processor seconds, MiB."""
@@ -48,7 +54,10 @@ class Bench:
 
     def measure(self, row, subjects, sample):
         """A B A B ...; sample(subject) gives its figures. One that fails isn't asked again."""
-        for _ in range(self.rounds):
+        rounds = self.rounds_now()
+        if rounds < self.rounds:
+            row.note += f"{'; ' if row.note else ''}of {rounds} rounds, for want of time"
+        for _ in range(rounds):
             for subject in subjects:
                 if subject.name in row.failures:
                     continue
@@ -89,6 +98,7 @@ def main():
     parser.add_argument("--parts", default="")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--minutes", type=float, help="about so long, with fewer rounds towards the end (20; --quick: 3)")
     parser.add_argument("--out", type=Path, default=Path("bench"))
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()

@@ -3,7 +3,7 @@
 
 import statistics
 
-LOWER = {"cpu_us", "p50", "p99", "p99.9", "max", "rss", "seconds", "cpu", "ms"}  # better if lower
+LOWER = {"cpu_us", "p50", "p99", "p99.9", "max", "rss", "seconds", "cpu", "ms", "loop_ms"}  # better if lower
 
 
 class Goal:
@@ -59,7 +59,7 @@ class Row:
 
 COLUMNS = (("rate", "req/s", "{:,.0f}"), ("cpu_us", "CPU us", "{:.1f}"), ("p50", "p50 us", "{:,.0f}"),
            ("p99", "p99 us", "{:,.0f}"), ("p99.9", "p99.9", "{:,.0f}"), ("max", "max us", "{:,.0f}"),
-           ("rss", "MiB", "{:.1f}"), ("seconds", "s", "{:.4f}"), ("ms", "ms", "{:.2f}"))
+           ("rss", "MiB", "{:.1f}"), ("loop_ms", "loop ms", "{:.3f}"), ("seconds", "s", "{:.4f}"), ("ms", "ms", "{:.2f}"), ("ratio", "ratio", "{:.2f}"))
 
 
 def print_row(row):
