@@ -146,9 +146,19 @@ static int shrink_check(const struct amend *a, const struct node *n)
 		(unsigned long long)n->size);
 }
 
+/* QEMU's loses them without a word. */
+static void bitmaps_warn(const struct amend *a, uint32_t bitmaps)
+{
+	if (a->how.version == 2 && bitmaps && !cli_is_qemu())
+		fprintf(stderr,
+			"corral: warning: version 2 can't have persistent bitmaps; those of the image (%u) are gone\n",
+			bitmaps);
+}
+
 /* The image is closed in any case. */
 static int amend_open(struct co *co, struct amend *a, struct node *n)
 {
+	uint32_t bitmaps = qcow2_node_header(n)->bitmaps;
 	int ret = amend_options_parse(&a->options);
 
 	if (ret == 0)
@@ -165,7 +175,10 @@ static int amend_open(struct co *co, struct amend *a, struct node *n)
 	progress_begin(&a->progress, a->common.progress && !a->common.quiet, stdout);
 	ret = qcow2_amend(co, n, &a->how, &a->err);
 	progress_end(&a->progress, ret == 0);
-	return ret < 0 ? cli_complain("%s", a->err.text) : 0;
+	if (ret < 0)
+		return cli_complain("%s", a->err.text);
+	bitmaps_warn(a, bitmaps);
+	return 0;
 }
 
 static int run(struct co *co, void *arg)
