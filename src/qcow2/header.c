@@ -236,17 +236,17 @@ static int backing_parse(const char *bytes, size_t first_cluster, uint64_t offse
 	return 0;
 }
 
-static struct qcow2_extensions extensions_of(const struct qcow2_header *h, const void *bytes, size_t len)
+/* They end where the backing name begins, which may lie anywhere. */
+static struct qcow2_extensions extensions_of(const struct qcow2_disk_header *disk, const void *bytes, size_t len)
 {
-	uint64_t end = MIN((uint64_t)len, UINT64_C(1) << h->cluster_bits);
-	struct qcow2_disk_header disk;
-	uint64_t backing;
+	uint64_t at = be32_get(disk->version) == 2 ? VERSION_2_BYTES : be32_get(disk->header_bytes);
+	uint64_t end =
+		MIN((uint64_t)len, UINT64_C(1) << MIN(be32_get(disk->cluster_bits), (uint32_t)QCOW2_MAX_CLUSTER_BITS));
+	uint64_t backing = be64_get(disk->backing_offset);
 
-	memcpy(&disk, bytes, VERSION_2_BYTES);
-	backing = be64_get(disk.backing_offset);
 	if (backing != 0)
 		end = MIN(end, backing);
-	return (struct qcow2_extensions){.bytes = bytes, .at = h->header_bytes, .end = end};
+	return (struct qcow2_extensions){.bytes = bytes, .at = MIN(at, end), .end = end};
 }
 
 int qcow2_header_parse_damaged(
@@ -269,7 +269,7 @@ int qcow2_header_parse_damaged(
 		ret = backing_parse(bytes, MIN((uint64_t)len, UINT64_C(1) << out->cluster_bits),
 			be64_get(disk.backing_offset), be32_get(disk.backing_bytes), out, err);
 	if (ret == 0)
-		ret = qcow2_extensions_parse(extensions_of(out, bytes, len), out, err);
+		ret = qcow2_extensions_parse(extensions_of(&disk, bytes, len), out, err);
 	return ret == 0 ? l1_check(out, file_bytes, err) : ret;
 }
 
@@ -282,10 +282,11 @@ int qcow2_header_parse(const void *bytes, size_t len, uint64_t file_bytes, struc
 	return ret == 0 ? tables_check(out, file_bytes, err) : ret;
 }
 
-int qcow2_header_check_features(
-	const struct qcow2_header *h, uint64_t known, const void *bytes, size_t len, struct err *err)
+/* What is malformed otherwise is for the parser to say. */
+int qcow2_header_check_features(uint64_t known, const void *bytes, size_t len, struct err *err)
 {
-	uint64_t unknown = h->incompatible & ~known;
+	struct qcow2_disk_header disk;
+	uint64_t unknown = disk_header_read(bytes, len, &disk, NULL) < 0 ? 0 : be64_get(disk.incompatible) & ~known;
 	char list[512] = "";
 
 	if (unknown == 0)
@@ -296,7 +297,7 @@ int qcow2_header_check_features(
 
 		if (!(unknown >> bit & 1))
 			continue;
-		qcow2_feature_name(extensions_of(h, bytes, len), bit, name);
+		qcow2_feature_name(extensions_of(&disk, bytes, len), bit, name);
 		snprintf(list + used, sizeof(list) - used, "%s%s%s(bit %u)", used ? ", " : "", name, *name ? " " : "",
 			bit);
 	}

@@ -111,9 +111,9 @@ int qcow2_header_parse_damaged(
 	const void *bytes, size_t len, uint64_t file_bytes, struct qcow2_header *out, struct err *err) ATTR_MUST_USE;
 
 /* 0 if every incompatible bit is one of `known`; else -ENOTSUP, naming the unknown ones by the image's feature name table
- * (bytes and len as above) or by number. */
-int qcow2_header_check_features(
-	const struct qcow2_header *h, uint64_t known, const void *bytes, size_t len, struct err *err) ATTR_MUST_USE;
+ * (bytes and len as above) or by number. To be asked before the header is parsed: what is unknown may be what makes it
+ * malformed. A header that isn't one has no features. */
+int qcow2_header_check_features(uint64_t known, const void *bytes, size_t len, struct err *err) ATTR_MUST_USE;
 
 /* Writes a whole new header cluster for h: header, extensions, backing name. -ENAMETOOLONG: it doesn't fit. */
 int qcow2_header_format(const struct qcow2_header *h, void *cluster, size_t len, struct err *err) ATTR_MUST_USE;

@@ -42,10 +42,8 @@ static int header_load(
 	ret = node_read(co, file, 0, IOV_BUF(cluster, len));
 	if (ret < 0)
 		return err_set(err, ret, "the header can't be read: %s", strerror(-ret));
-	ret = parse(cluster, len, file->size, out, err);
-	if (ret < 0)
-		return ret;
-	return qcow2_header_check_features(out, known, cluster, len, err);
+	ret = qcow2_header_check_features(known, cluster, len, err);
+	return ret < 0 ? ret : parse(cluster, len, file->size, out, err);
 }
 
 int qcow2_header_load(struct co *co, struct node *file, uint64_t known, struct qcow2_header *out, struct err *err)

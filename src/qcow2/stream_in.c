@@ -332,16 +332,10 @@ int qcow2_source_next(struct co *co, struct qcow2_source *s, uint64_t most, stru
 
 /* ---- the header ---- */
 
-static int features_check(const struct qcow2_header *h, const void *first, size_t len, struct err *err)
+static int features_check(const struct qcow2_header *h, struct err *err)
 {
-	const uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_COMPRESSION;
 	const char *what = NULL;
-	int ret = qcow2_header_check_features(h,
-		known | QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_EXTENDED_L2 | QCOW2_INCOMPAT_CORRUPT, first, len,
-		err);
 
-	if (ret < 0)
-		return ret;
 	if (h->backing_name[0])
 		what = "stands on a backing file";
 	else if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
@@ -377,8 +371,10 @@ static int header_read(struct co *co, struct qcow2_source *s, const void *start,
 	ret = input(co, s, first + len, s->cluster - len, &got);
 	if (ret < 0)
 		return err_set(err, ret, "%s", strerror(-ret));
-	ret = qcow2_header_parse(first, s->cluster, INT64_MAX, &s->header, err);
-	return ret < 0 ? ret : features_check(&s->header, first, s->cluster, err);
+	ret = qcow2_header_check_features(QCOW2_INCOMPAT_KNOWN, first, s->cluster, err);
+	if (ret == 0)
+		ret = qcow2_header_parse(first, s->cluster, INT64_MAX, &s->header, err);
+	return ret < 0 ? ret : features_check(&s->header, err);
 }
 
 int qcow2_source_new(struct co *co, const void *start, size_t len, qcow2_source_read *read, void *arg,
