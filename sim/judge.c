@@ -313,6 +313,8 @@ void sim_judge_audited(struct sim_run *run)
 	run->raw.exact = false;
 	if (run->raw.leaks > 0)
 		sim_violation("M13: the search for leaks has left %u clusters", run->raw.leaks);
+	if (run->raw.beyond > 0)
+		sim_violation("M13: %u entries behind the end of the disk still map something", run->raw.beyond);
 }
 
 /* ---- life ---- */

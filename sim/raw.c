@@ -355,7 +355,7 @@ static void forget(struct sim_raw *r)
 	memset(r->role, 0, r->clusters);
 	memset(r->tree, 0, r->clusters);
 	memset(r->copied, 0, r->clusters * sizeof(*r->copied));
-	r->leaks = r->allocated = 0;
+	r->leaks = r->allocated = r->beyond = 0;
 }
 
 /* By the first letter of the name. */

@@ -74,6 +74,7 @@ struct sim_raw {
 	uint32_t clusters;  /* of the file */
 	uint32_t leaks;     /* refcounts that nothing accounts for */
 	uint32_t allocated; /* clusters with a role */
+	uint32_t beyond;    /* entries of the active tree behind the disk's end that aren't 0 */
 	struct sim_raw_tree active, snapshot[SIM_SNAPSHOTS];
 	struct sim_raw_bitmap bitmap[SIM_BITMAPS];
 	char problem[SIM_PROBLEM]; /* "": none; else the first one */

@@ -22,6 +22,11 @@ static uint64_t sectors_inside(const struct walk *w, uint64_t first, uint64_t n)
 	return first >= all ? 0 : MIN(n, all - first);
 }
 
+static void note_beyond(const struct walk *w, uint64_t first)
+{
+	w->r->beyond += w->number == 0 && sectors_inside(w, first, 1) == 0;
+}
+
 static uint64_t guest_sectors(const struct walk *w, uint64_t first)
 {
 	return sectors_inside(w, first, w->cluster_sectors);
@@ -150,9 +155,12 @@ static bool l2_sector_walk(struct walk *w, uint64_t first, uint64_t host)
 	for (unsigned i = 0; i < SIM_SECTOR / 8; i += words, first += w->cluster_sectors) {
 		uint64_t bitmap = words > 1 ? be64toh(entries[i + 1]) : 0;
 
-		if (entries[i] == 0 && bitmap == 0)
+		if (entries[i] == 0 && bitmap == 0) {
 			fill_below(w, first);
-		else if (!entry_walk(w, first, be64toh(entries[i]), bitmap))
+			continue;
+		}
+		note_beyond(w, first);
+		if (!entry_walk(w, first, be64toh(entries[i]), bitmap))
 			return false;
 	}
 	return true;
@@ -188,6 +196,7 @@ static bool l1_entry_walk(struct walk *w, uint64_t index, uint64_t entry)
 			fill_below(w, first + i * w->cluster_sectors);
 		return true;
 	}
+	note_beyond(w, first);
 	return sim_raw_claim(r, host, SIM_ROLE_L2, w->number + 1) && copied_check(w, "L2 table", entry, host) &&
 		l2_walk(w, first, host);
 }

@@ -292,8 +292,10 @@ static int start(struct co *co, struct qcow2 *q, struct err *err)
 		rc = qcow2_leaks_start(q);
 	if (!rc)
 		rc = clear_autoclear(co, q);
-	if (!rc)
+	if (!rc) {
+		qcow2_cut_leftovers(co, q);
 		return qcow2_bitmaps_open(co, q, err);
+	}
 	return rc ? err_set(err, rc, "%s: can't prepare the image for writing: %s", q->node.name, strerror(-rc)) : 0;
 }
 

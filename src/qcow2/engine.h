@@ -173,6 +173,7 @@ struct qcow2 {
 
 	struct co_mutex snapshots;   /* what changes the list of snapshots, or goes back to one */
 	struct qcow2_freeze *freeze; /* a snapshot is being created, and not all tables are frozen yet; else NULL */
+	bool vm_states; /* some snapshot has the state of a virtual machine, which may be mapped behind the disk's end */
 	bool unsized_snapshots; /* of those that were there at first, some have the size of the disk, whatever it is */
 	unsigned snapshot_ops;  /* that run or wait: closing waits for them */
 	struct co_queue snapshots_done;
@@ -557,6 +558,8 @@ int qcow2_batch_write(struct co *co, struct qcow2 *q, struct qcow2_batch *b) ATT
 
 /* Unmaps what lies behind the cluster in which a disk of this size ends. The caller is alone there. */
 int qcow2_cut(struct co *co, struct qcow2 *q, uint64_t size) ATTR_MUST_USE;
+/* Before the first request: the same for what an interruption has left there. */
+void qcow2_cut_leftovers(struct co *co, struct qcow2 *q);
 
 /* ---- trim.c ---- */
 

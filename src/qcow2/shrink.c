@@ -9,8 +9,9 @@
  *
  * So what lies behind the end is lost by a power cut only where the disk is the small one already; and as for everything that
  * is unmapped, space is used again only when that is durable (reclaim.c). A cut that is itself cut off leaves clusters mapped
- * that nobody sees. They are no danger: a disk that grows marks all of its new space first (resize.c); and the next resize
- * gives them back.
+ * that nobody sees, as does a disk whose growing is. They are no danger: a disk that grows marks all of its new space first
+ * (resize.c). The next opening for writing gives them back; but the state of a virtual machine, which QEMU puts behind the
+ * end as well, stays where a snapshot has one.
  *
  * What lies behind the end inside of its cluster stays, and is zeroed when the disk grows again.
  *
@@ -161,15 +162,51 @@ static int cut_index(struct co *co, struct qcow2 *q, uint64_t index, uint64_t fr
 	return start >= from ? drop_table(co, q, index) : cut_table(co, q, from, start + covers);
 }
 
-int qcow2_cut(struct co *co, struct qcow2 *q, uint64_t size)
+static int cut_indices(struct co *co, struct qcow2 *q, uint64_t from, uint64_t end)
 {
-	uint64_t from = align_up(size, q->cluster_bytes);
 	int rc = 0;
 
-	for (uint64_t i = qcow2_l1_index(q, from); !rc && i < q->l1.n; i++) {
+	for (uint64_t i = qcow2_l1_index(q, from); !rc && i < end; i++) {
 		rc = cut_index(co, q, i, from);
 		if (i % INDICES_A_TURN == 0)
 			co_yield(co);
 	}
 	return rc;
+}
+
+int qcow2_cut(struct co *co, struct qcow2 *q, uint64_t size)
+{
+	return cut_indices(co, q, align_up(size, q->cluster_bytes), q->l1.n);
+}
+
+struct leftovers {
+	struct qcow2 *q;
+	uint64_t from, end; /* a guest address, an L1 index */
+};
+
+static void leftovers_cut(struct co *co, void *arg)
+{
+	struct leftovers *l = arg;
+
+	if (cut_indices(co, l->q, l->from, l->end))
+		l->q->stats.reclaim_errors++;
+}
+
+/* On a stack of its own: that of whoever opens images is deep already. */
+void qcow2_cut_leftovers(struct co *co, struct qcow2 *q)
+{
+	uint64_t covers = (uint64_t)q->l2_entries << q->cluster_bits;
+	struct leftovers l = {
+		.q = q,
+		.from = align_up(q->header.size, q->cluster_bytes),
+		.end = q->vm_states ? MIN(q->l1.n, div_round_up(q->header.size, covers)) : q->l1.n,
+	};
+	struct co_group group;
+
+	if (!q->options.write || q->options.keep_leaks || q->header.unknown_extensions || MUTANT(160))
+		return;
+	co_group_init(&group, co_sched_of(co));
+	if (co_group_spawn(&group, "qcow2-leftovers", leftovers_cut, &l))
+		q->stats.reclaim_errors++;
+	co_group_wait(co, &group);
 }

@@ -22,6 +22,7 @@ static void see(struct look *l)
 	uint64_t bytes = l->one.l1_entries * UINT64_C(8), clusters = div_round_up(bytes, l->q->cluster_bytes);
 
 	l->q->unsized_snapshots |= l->one.extra_bytes < 16;
+	l->q->vm_states |= l->one.info.vm_state_bytes > 0;
 	if (clusters > l->left || l->one.l1.off >= l->q->file_bytes)
 		return;
 	l->left -= clusters;
@@ -40,6 +41,7 @@ static int look(struct co *co, struct look *l)
 		see(l);
 	free(walk.window.bytes);
 	q->unsized_snapshots |= more == -EINVAL;
+	q->vm_states |= more == -EINVAL;
 	qcow2_guard_keep(q, start, MIN(walk.at - start, QCOW2_MAX_SNAPSHOT_TABLE), QCOW2_ROLE_SNAPSHOTS);
 	return more == -EINVAL ? 0 : more;
 }

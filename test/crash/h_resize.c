@@ -24,6 +24,14 @@ static const struct sim_op cut_between[] = {
 	{.kind = SIM_RESIZE, .sectors = 45},
 };
 
+static const struct sim_op cut_off[] = {
+	{.kind = SIM_WRITE, .first = 10, .sectors = 30},
+	{.kind = SIM_FLUSH},
+	{.kind = SIM_CUT, .first = 12},
+	{.kind = SIM_RESIZE, .sectors = 13},
+	{.kind = SIM_READ, .first = 0, .sectors = 13},
+};
+
 static const struct sim_op beside_snapshots[] = {
 	{.kind = SIM_WRITE, .first = 60, .sectors = 90},
 	{.kind = SIM_SNAPSHOT_CREATE},
@@ -72,6 +80,11 @@ static const struct crash_case cases[] = {
 		CRASH_OPS(cut_between),
 		.mutants = {44},
 		.config = {.image = {DISK, .version = 2}, .below = SIM_BELOW_RAW, .base.guest_bytes = 17 * SIM_SECTOR}},
+	{.name = "h28-what-a-shrink-that-was-cut-off-has-left-goes-back",
+		CRASH_OPS(cut_off),
+		.rounds = 1,
+		.mutants = {160},
+		.config = {.image = {DISK}, .audit = true}},
 	{.name = "h28-compressed-clusters-are-cut-off",
 		CRASH_OPS(there_and_back),
 		.mutants = {95},

@@ -155,6 +155,83 @@ static int fill(void **state)
 	return 0;
 }
 
+/* ---- what an interruption has left behind the end ---- */
+
+static void patch(struct co *co, struct run *r, uint64_t off, uint64_t value)
+{
+	struct node *file = image_file(co, r->im.path, true);
+	be64 v = be64_of(value);
+
+	CHECK_INT(node_write(co, file, off, IOV_BUF(&v, sizeof(v)), 0), 0);
+	CHECK_INT(node_close(co, file), 0);
+}
+
+static uint64_t peek(struct co *co, struct run *r, uint64_t off)
+{
+	struct node *file = image_file(co, r->im.path, false);
+	be64 v;
+
+	CHECK_INT(node_read(co, file, off, IOV_BUF(&v, sizeof(v))), 0);
+	CHECK_INT(node_close(co, file), 0);
+	return be64_get(v);
+}
+
+#define SIZE_AT 24
+#define SNAPSHOTS_AT 64
+
+/* The disk has its new size already, and nothing else has happened; the image is opened, and has its old size again. */
+static void reopened_small(struct co *co, struct run *r, bool write)
+{
+	patch(co, r, SIZE_AT, SMALL);
+	image_open(co, &r->im, &(struct qcow2_options){.write = write});
+	CHECK_INT(r->im.node->size, SMALL);
+	expect(co, r->im.node, shown, 0, SMALL);
+	close_and_check(co, r);
+	patch(co, r, SIZE_AT, DISK);
+	image_open(co, &r->im, &(struct qcow2_options){0});
+}
+
+static void leftovers_go(struct co *co, void *arg)
+{
+	struct run *r = arg;
+	uint64_t end = align_up(SMALL, UINT64_C(1) << r->g->cluster_bits);
+
+	make(co, r);
+	CHECK_INT(node_close(co, r->im.node), 0);
+	reopened_small(co, r, false);
+	expect(co, r->im.node, shown, 0, DISK);
+	CHECK_INT(node_close(co, r->im.node), 0);
+	reopened_small(co, r, true);
+	expect(co, r->im.node, shown, 0, MIN(end, DISK));
+	expect(co, r->im.node, zeros, MIN(end, DISK), DISK - MIN(end, DISK));
+	close_and_check(co, r);
+}
+
+/* QEMU puts it into tables behind the one that the disk ends in. */
+static void machine_states_stay(struct co *co, void *arg)
+{
+	struct qcow2_snapshot_new snapshot = {.name = "machine"};
+	struct run *r = arg;
+	uint64_t cluster = UINT64_C(1) << r->g->cluster_bits, covers = cluster * cluster / (r->g->extended ? 16 : 8);
+	uint64_t end = align_up(SMALL, cluster), table = align_up(SMALL, covers), record;
+	struct err err = {0};
+
+	if (r->g->refcount_order == 0)
+		return;
+	make(co, r);
+	CHECK_INT(qcow2_snapshot_create(co, r->im.node, &snapshot, &err), 0);
+	CHECK_INT(node_close(co, r->im.node), 0);
+	record = peek(co, r, SNAPSHOTS_AT);
+	patch(co, r, record + 40, 4096);
+	reopened_small(co, r, true);
+	expect(co, r->im.node, shown, 0, MIN(end, DISK));
+	if (end < DISK)
+		expect(co, r->im.node, zeros, end, MIN(table, DISK) - end);
+	if (table < DISK)
+		expect(co, r->im.node, shown + table, table, DISK - table);
+	close_and_check(co, r);
+}
+
 #define CASE(name)                                                                                                     \
 	static void test_##name(void **state)                                                                          \
 	{                                                                                                              \
@@ -166,6 +243,8 @@ CASE(file_is_cut)
 CASE(grown_space_reads_zeros)
 CASE(to_nothing)
 CASE(snapshots_keep_theirs)
+CASE(leftovers_go)
+CASE(machine_states_stay)
 
 int main(void)
 {
@@ -174,6 +253,8 @@ int main(void)
 		cmocka_unit_test(test_grown_space_reads_zeros),
 		cmocka_unit_test(test_to_nothing),
 		cmocka_unit_test(test_snapshots_keep_theirs),
+		cmocka_unit_test(test_leftovers_go),
+		cmocka_unit_test(test_machine_states_stay),
 	};
 
 	return cmocka_run_group_tests(tests, fill, NULL);
