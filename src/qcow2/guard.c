@@ -159,7 +159,7 @@ void qcow2_guard_keep(struct qcow2 *q, uint64_t host, uint64_t bytes, enum qcow2
 {
 	uint64_t first = qcow2_cluster_of(q, host), n = div_round_up(bytes, q->cluster_bytes);
 
-	for (uint64_t i = first; q->guard.v && i < first + n; i++)
+	for (uint64_t i = first; q->guard.v && i < first + n && !MUTANT(164); i++)
 		if (i && !role_of(q, i))
 			put(&q->guard, (struct qcow2_guarded){.cluster = i, .role = role});
 }
@@ -229,12 +229,12 @@ int qcow2_guard_write(struct co *co, struct qcow2 *q, uint64_t host, uint64_t by
 	if (!q->guard.v || !bytes)
 		return 0;
 	role = fixed_role(q, host, bytes);
-	if (role)
+	if (role && !MUTANT(161))
 		return refuse(co, q, role, host);
 	last = qcow2_cluster_of(q, host + bytes - 1);
 	for (uint64_t i = qcow2_cluster_of(q, host); i <= last; i++) {
 		role = role_of(q, i);
-		if (role)
+		if (role && !MUTANT(162))
 			return refuse(co, q, role, i << q->cluster_bits);
 	}
 	return 0;
@@ -245,7 +245,7 @@ int qcow2_guard_table(struct co *co, struct qcow2 *q, uint64_t host, enum qcow2_
 	const struct qcow2_guarded *it;
 	enum qcow2_role fixed;
 
-	if (!q->guard.v)
+	if (!q->guard.v || MUTANT(163))
 		return 0;
 	it = find(&q->guard, qcow2_cluster_of(q, host));
 	if (it->cluster && it->role == role && it->index == index)
