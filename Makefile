@@ -31,6 +31,11 @@ demo: all ## a Linux guest on a disk that Corral serves, in about a minute
 	tools/install-deps demo
 	test/vm/demo.sh $(BUILD)
 
+.PHONY: vm
+vm: all ## real guests: Debian is installed, booted and worked with, servers are killed and followed; about ten minutes
+	tools/install-deps vm
+	test/vm/all.sh $(BUILD)
+
 .PHONY: check
 check: ## everything: all suites built by gcc, then the unit tests under clang, ASan+UBSan and TSan
 	tools/install-deps build man check
