@@ -267,6 +267,14 @@ static int call(struct co *co, struct sim_run *run, const struct sim_op *op, con
 	}
 }
 
+/* One that there was no memory for when the image was opened isn't used. */
+static bool outcome(struct sim_run *run, const struct sim_op *op, int rc)
+{
+	if (rc == -EUCLEAN && run->config->fail_allocation != 0)
+		return false;
+	return sim_life_outcome(run, sim_op_name(op->kind), rc);
+}
+
 void sim_bitmap_op(struct co *co, struct sim_task *t)
 {
 	struct sim_run *run = t->run;
@@ -279,7 +287,7 @@ void sim_bitmap_op(struct co *co, struct sim_task *t)
 	rc = call(co, run, &t->op, b);
 	if (run->world.dead)
 		return;
-	if (sim_life_outcome(run, sim_op_name(t->op.kind), rc))
+	if (outcome(run, &t->op, rc))
 		state_copy(&b->now, &b->next, run->bitmaps.sectors);
 	else
 		b->vague = true;

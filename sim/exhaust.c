@@ -46,7 +46,7 @@ static const struct sim_op alphabet[] = {
 	{.kind = SIM_REOPEN},
 };
 #define LETTERS (sizeof(alphabet) / sizeof(alphabet[0]))
-#define SEQUENCES (LETTERS + LETTERS * LETTERS + LETTERS * LETTERS * LETTERS)
+#define MOST_OPS 3
 
 enum {
 	IMAGE_EMPTY,
@@ -129,12 +129,23 @@ static void sequence_write(struct sim_config *c, uint64_t sequence, bool togethe
 	}
 }
 
-/* A case is a sequence, one of the images, and whether its operations run one by one or all at once. */
-static bool operations_config(uint64_t number, struct sim_config *c)
+static uint64_t sequences(uint32_t most_ops)
+{
+	uint64_t all = 0, of_length = 1;
+
+	for (uint32_t n = 0; n < most_ops; n++) {
+		of_length *= LETTERS;
+		all += of_length;
+	}
+	return all;
+}
+
+/* A case is a sequence, one of the images, and whether its operations run one by one or all at once. Short ones come first. */
+static bool operations_config(uint64_t number, uint32_t most_ops, struct sim_config *c)
 {
 	uint64_t sequence = number / (2 * IMAGES);
 
-	if (sequence >= SEQUENCES)
+	if (sequence >= sequences(most_ops ? MIN(most_ops, (uint32_t)MOST_OPS) : MOST_OPS))
 		return false;
 	*c = (struct sim_config){
 		.seed = number,
@@ -176,7 +187,7 @@ static bool failing_config(const struct sim_exhaust *x, struct sim_config *c)
 
 bool sim_exhaust_config(const struct sim_exhaust *x, struct sim_config *c)
 {
-	return x->tier == SIM_TIER_OPERATIONS ? operations_config(x->number, c) : failing_config(x, c);
+	return x->tier == SIM_TIER_OPERATIONS ? operations_config(x->number, x->most_ops, c) : failing_config(x, c);
 }
 
 void sim_exhaust_next(struct sim_exhaust *x, bool hit)

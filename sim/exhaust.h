@@ -20,8 +20,9 @@ bool sim_tier_parse(const char *name, enum sim_tier *out);
 
 struct sim_exhaust {
 	enum sim_tier tier;
-	uint64_t number; /* of the case */
-	uint64_t nth;    /* which I/O or allocation fails */
+	uint64_t number;   /* of the case */
+	uint64_t nth;      /* which I/O or allocation fails */
+	uint32_t most_ops; /* of a sequence; 0: three */
 };
 
 /* The configuration of case x->number, in which x->nth fails; false: there is no such case. Free it by sim_config_free. */

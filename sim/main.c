@@ -46,8 +46,8 @@ static void usage(FILE *to)
 	      "                  [--nbd 0|1|auto] [--ops N] [--cycles N] [--without KIND] [--damage]\n"
 	      "                  [--trace] [--workload plain|zero-unmap|compressed|lazy]\n"
 	      "                  [--samples FOLDER [--sample-in N]]\n"
-	      "       corral-sim --exhaustive operations|io|memory [--case C [--nth N]] [--time SECONDS] [--mutant M] [--nbd 0|1]\n"
-	      "                  [--trace]\n"
+	      "       corral-sim --exhaustive operations|io|memory [--case C [--nth N]] [--time SECONDS] [--ops N] [--mutant M]\n"
+	      "                  [--nbd 0|1] [--trace]\n"
 	      "       corral-sim --shrink SEED [--mutant M] [--overlap 0|1|auto] [--nbd 0|1|auto] [--ops N] [--without KIND]\n"
 	      "Runs the engine in a simulated world, a run per seed, and cuts the power at every step.\n",
 		to);
@@ -237,6 +237,7 @@ static void run_exhaustive(struct options *o)
 	struct sim_exhaust x = o->exhaust;
 	struct sim_config c;
 
+	x.most_ops = o->ops;
 	if (x.nth == 0)
 		x.nth = 1;
 	while (!time_is_up(o) && sim_exhaust_config(&x, &c)) {
