@@ -5,8 +5,6 @@
  */
 #include "config.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/math.h"
@@ -432,6 +430,22 @@ static void draw_ops(struct sim_config *c, uint32_t count, struct sim_rng *r)
 		draw_op(c, &c->ops[i], &s, &sectors, r);
 }
 
+/* In some seeds, by numbers of their own. */
+static void draw_lasting(struct sim_config *c)
+{
+	struct sim_rng r;
+	uint32_t in;
+
+	sim_rng_init(&r, c->seed, 24);
+	in = sim_one_in(&r, 3) ? 1 + sim_below(&r, 3) : 0;
+	for (uint32_t i = 0; i < c->ops_count; i++) {
+		struct sim_op *op = &c->ops[i];
+
+		op->lasting = sim_one_in(&r, in) &&
+			(op->kind == SIM_WRITE || op->kind == SIM_ZERO || op->kind == SIM_ZERO_UNMAP);
+	}
+}
+
 /* So many operations that what grows a little with each of them shows; few power cuts are tried. */
 static void draw_long(struct sim_config *c, struct sim_rng *r)
 {
@@ -464,6 +478,7 @@ void sim_config_draw(struct sim_config *c, uint64_t seed, enum sim_overlap overl
 		draw_long(c, &r);
 	else
 		draw_ops(c, ops ? ops : 20 + sim_below(&r, 200), &r);
+	draw_lasting(c);
 }
 
 void sim_config_cycles(struct sim_config *c, uint32_t cycles)
@@ -546,44 +561,3 @@ bool sim_config_without(struct sim_config *c, const char *name)
 }
 
 void sim_config_free(struct sim_config *c) { sim_free(c->ops); }
-
-static void tell_if(bool on, const char *what)
-{
-	if (on)
-		printf(", %s", what);
-}
-
-void sim_config_tell(const struct sim_config *c)
-{
-	static const char *const fills[] = {"empty", "mixed", "full", "zero"};
-	static const char *const belows[] = {"none", "raw", "qcow2"};
-	const struct sim_geometry *g = &c->image;
-
-	printf("image: version %u, clusters of %u, %u-bit refcounts, guest of %" PRIu64
-	       " bytes, %s, %u snapshots, backing %s",
-		g->version, 1u << g->cluster_bits, 1u << g->refcount_order, g->guest_bytes, fills[g->fill],
-		g->snapshots, belows[c->below]);
-	tell_if(g->lazy, "lazy");
-	tell_if(g->encrypted, "encrypted");
-	tell_if(g->extended, "extended");
-	tell_if(g->compressed_in, g->compression ? "zstd" : "zlib");
-	tell_if(g->data == SIM_DATA_FILE, "data file");
-	tell_if(g->data == SIM_DATA_RAW, "raw data file");
-	tell_if(c->device, "device");
-	tell_if(c->unit_bytes > 512, "4k sectors");
-	tell_if(c->faulty, "faulty");
-	tell_if(c->bitmaps, "bitmaps");
-	if (c->damage)
-		printf("\ndamage: %#x", c->damage);
-	printf("\nrun: %u operations, %s, depth %u%s\n", c->ops_count, c->overlap ? "overlapping" : "apart", c->depth,
-		c->nbd ? ", NBD" : "");
-}
-
-bool sim_config_rebases(const struct sim_config *c)
-{
-	for (uint32_t i = 0; i < c->ops_count; i++) {
-		if (c->ops[i].kind == SIM_AMEND && c->ops[i].sectors == SIM_REBASE)
-			return true;
-	}
-	return false;
-}

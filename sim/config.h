@@ -48,6 +48,7 @@ struct sim_op {
 	uint32_t first, sectors;
 	uint32_t delay_us; /* before it is started */
 	bool idle;         /* started when nothing else is in flight */
+	bool lasting;      /* writes and zeroes: NODE_LASTING */
 };
 
 enum sim_below_kind { SIM_BELOW_NONE, SIM_BELOW_RAW, SIM_BELOW_QCOW2 };

@@ -192,6 +192,22 @@ static void leaks_note(struct sim_run *run)
 		t->leaks_late = MAX(t->leaks_late, leaks);
 }
 
+/* Where nothing has failed, what was to outlive the process has. */
+static void lasting_judge(const struct sim_run *run, uint32_t sectors)
+{
+	char values[300];
+
+	for (uint32_t s = 0; s < sectors && !run->config->faulty; s++) {
+		uint64_t tag = run->raw.active.tags[s];
+
+		if (sim_model_may_see(&run->model, s, tag))
+			continue;
+		sim_model_tell(&run->model, s, values, sizeof(values));
+		sim_violation("sector %u is %#" PRIx64 " though a write that lasts came after that; there are %s", s,
+			tag, values);
+	}
+}
+
 void sim_judge_seen(struct sim_run *run)
 {
 	struct sim_model *m = &run->model;
@@ -202,6 +218,7 @@ void sim_judge_seen(struct sim_run *run)
 	sim_judge(run);
 	sim_run_cut_undo(run);
 	sectors = (uint32_t)(t->size / SIM_SECTOR);
+	lasting_judge(run, sectors);
 	sim_model_restart(m);
 	for (uint32_t s = 0; s < m->registers - 1; s++)
 		sim_model_seen(m, s, s < sectors ? t->tags[s] : SIM_TAG_ZERO);

@@ -91,13 +91,14 @@ static int op_change_call(struct co *co, struct sim_task *t)
 {
 	struct node *n = t->run->node;
 	uint64_t off = t->op.first * UINT64_C(512), len = t->op.sectors * UINT64_C(512);
+	unsigned lasting = t->op.lasting ? NODE_LASTING : 0;
 
 	switch (t->op.kind) {
-	case SIM_WRITE: return node_write(co, n, off, IOV_BUF(t->buffer, len), 0);
+	case SIM_WRITE: return node_write(co, n, off, IOV_BUF(t->buffer, len), lasting);
 	case SIM_WRITE_FUA: return node_write(co, n, off, IOV_BUF(t->buffer, len), NODE_FUA);
 	case SIM_WRITE_COMPRESSED: return write_compressed(co, n, off, IOV_BUF(t->buffer, len));
-	case SIM_ZERO: return node_zero(co, n, off, len, 0);
-	case SIM_ZERO_UNMAP: return node_zero(co, n, off, len, NODE_MAY_UNMAP);
+	case SIM_ZERO: return node_zero(co, n, off, len, lasting);
+	case SIM_ZERO_UNMAP: return node_zero(co, n, off, len, lasting | NODE_MAY_UNMAP);
 	case SIM_DISCARD: return node_discard(co, n, off, len);
 	default: assert(false); return -EINVAL;
 	}
@@ -110,7 +111,9 @@ static enum sim_outcome change_outcome(const struct sim_task *t, bool ok)
 
 	if (!ok || (t->op.kind == SIM_DISCARD && run->version == 2 && run->config->below != SIM_BELOW_NONE))
 		return SIM_UNCERTAIN;
-	return t->op.kind == SIM_WRITE_FUA ? SIM_DURABLE : SIM_DONE;
+	if (t->op.kind == SIM_WRITE_FUA)
+		return SIM_DURABLE;
+	return t->op.lasting ? SIM_LASTING : SIM_DONE;
 }
 
 static void op_change(struct co *co, struct sim_task *t)

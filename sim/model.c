@@ -163,8 +163,18 @@ static bool record_revive(struct sim_model *m, uint32_t reg, uint64_t tag)
 			continue;
 		*link = m->records[r].next;
 		m->records[r].hidden = SIM_NEVER;
+		m->records[r].behind = false;
 		record_push(m, &m->of[reg].live, r);
 		return true;
+	}
+	return false;
+}
+
+bool sim_model_may_see(const struct sim_model *m, uint32_t reg, uint64_t tag)
+{
+	for (uint32_t r = record_first(m, reg); r != 0; r = record_next(m, reg, r)) {
+		if (m->records[r].tag == tag && !m->records[r].gone && !m->records[r].behind)
+			return true;
 	}
 	return false;
 }
@@ -209,6 +219,12 @@ static void register_supersede(struct sim_model *m, uint32_t reg, uint64_t start
 	}
 }
 
+static void hidden_behind(struct sim_model *m, uint32_t reg, uint64_t start)
+{
+	for (uint32_t r = m->of[reg].hidden; r != 0; r = m->records[r].next)
+		m->records[r].behind |= m->records[r].end < start;
+}
+
 static void register_end(struct sim_model *m, uint32_t reg, uint64_t start, enum sim_outcome outcome)
 {
 	uint32_t r = m->of[reg].live;
@@ -222,6 +238,8 @@ static void register_end(struct sim_model *m, uint32_t reg, uint64_t start, enum
 	register_supersede(m, reg, start);
 	if (outcome == SIM_DURABLE)
 		hidden_gone(m, reg, start, 0);
+	if (outcome == SIM_LASTING)
+		hidden_behind(m, reg, start);
 	register_sum(m, reg);
 }
 

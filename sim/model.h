@@ -24,6 +24,7 @@ struct sim_record {
 	uint64_t hidden;     /* since when no read that is called may give it */
 	uint32_t next;       /* of the same sector and list; 0: none */
 	bool gone;           /* not even a power cut brings it back */
+	bool behind; /* a write that lasts came after it: the next process doesn't find it, if the host goes on */
 };
 
 struct sim_register {
@@ -45,6 +46,7 @@ struct sim_model {
 
 enum sim_outcome {
 	SIM_DONE,
+	SIM_LASTING,   /* done, and found again by the next process */
 	SIM_DURABLE,   /* done, and every earlier value is gone: FUA */
 	SIM_UNCERTAIN, /* it failed: the sector has this value or not */
 };
@@ -61,6 +63,8 @@ void sim_model_restart(struct sim_model *m);
 /* The process that wrote is no more, and its host goes on: a register reads as tag, whatever it was that was under way; what
  * else a power cut may bring back, it still may, until a flush. Nothing is in flight, no flush has failed. */
 void sim_model_seen(struct sim_model *m, uint32_t reg, uint64_t tag);
+/* Whether it may, if nothing of what was written has been lost. */
+bool sim_model_may_see(const struct sim_model *m, uint32_t reg, uint64_t tag);
 
 /* Returns the time of the call. The tag of each sector is made of id; zeros where zero is set. */
 uint64_t sim_model_write_begin(struct sim_model *m, uint32_t first, uint32_t n, uint32_t id, bool zero);

@@ -299,7 +299,7 @@ static void op_print(const struct sim_op *op)
 		printf(", .sectors = %u", op->sectors);
 	if (op->delay_us)
 		printf(", .delay_us = %u", op->delay_us);
-	printf("%s},\n", op->idle ? ", .idle = true" : "");
+	printf("%s%s},\n", op->idle ? ", .idle = true" : "", op->lasting ? ", .lasting = true" : "");
 }
 
 #define FIELD(c, field)                                                                                                \

@@ -192,6 +192,17 @@ static void what_is_seen_by_the_next_process_may_still_be_lost(void **state)
 	assert_false(may_find(2) || may_find(3));
 }
 
+static void what_lasts_is_seen_by_the_next_process(void **state)
+{
+	(void)state;
+	put(2);
+	end(begin(3), SIM_LASTING);
+	assert_true(may_find(1) && may_find(2));
+	assert_false(sim_model_may_see(&m, 3, tag(1)) || sim_model_may_see(&m, 3, tag(2)));
+	put(4); /* which doesn't last */
+	assert_true(sim_model_may_see(&m, 3, tag(3)) && sim_model_may_see(&m, 3, tag(4)));
+}
+
 static void the_size_is_a_register(void **state)
 {
 	uint32_t reg = sim_model_size_register(&m);
@@ -223,6 +234,7 @@ int main(void)
 		TEST(after_a_failed_flush_reads_may_give_what_a_cut_may_leave),
 		TEST(zeros_are_a_value),
 		TEST(what_is_seen_by_the_next_process_may_still_be_lost),
+		TEST(what_lasts_is_seen_by_the_next_process),
 		TEST(the_size_is_a_register),
 	};
 
