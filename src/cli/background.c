@@ -66,7 +66,7 @@ int background_prepare(struct background *b, struct err *err)
 	int fd = open(b->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 
 	b->pid_to = fd >= 0 ? fdopen(fd, "w") : NULL;
-	return b->pid_to ? 0 : err_set(err, -errno, "can't write the pid file '%s': %s", b->pid_file, strerror(errno));
+	return b->pid_to ? 0 : err_set(err, -errno, "Could not create '%s': %s", b->pid_file, strerror(errno));
 }
 
 static int pid_write(struct background *b, struct err *err)
@@ -91,7 +91,8 @@ int background_ready(struct background *b, const char *line, struct err *err)
 
 	if (r < 0)
 		return r;
-	puts(line);
+	if (line)
+		puts(line);
 	fflush(stdout);
 	if (b->ready_fd < 0)
 		return 0;

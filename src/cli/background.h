@@ -26,7 +26,7 @@ int background_begin(struct background *b, bool fork_first, const char *pid_file
 /* Opens what ready will need, for a process that can open nothing any more by then. The pid file is empty until ready. */
 int background_prepare(struct background *b, struct err *err) ATTR_MUST_USE;
 
-/* Writes the pid file, prints the line to stdout, lets the waiting process end, and leaves the terminal. */
+/* Writes the pid file, prints the line, unless it is NULL, to stdout, lets the waiting process end, and leaves the terminal. */
 int background_ready(struct background *b, const char *line, struct err *err) ATTR_MUST_USE;
 
 void background_end(struct background *b); /* removes the pid file */

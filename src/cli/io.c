@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/io.h"
 #include "cli/options.h"
+#include "cli/tool.h"
 #include "io/io.h"
 
 #define COMMANDS 256
@@ -136,7 +137,11 @@ static int parse(struct io_arguments *a, int argc, char **argv)
 	optind = 1;
 	while ((option = getopt_long(argc, argv, "+:hVc:d:f:rsnCmki:t:T:U", long_options, NULL)) != -1) {
 		if (option == 'h' || option == 'V') {
-			fputs(option == 'h' ? help : "corral io " CORRAL_VERSION "\n", stdout);
+			if (option == 'h')
+				cli_tool_help(help, "io");
+			else
+				puts(cli_is_qemu() ? "qemu-io version " QEMU_VERSION " (corral " CORRAL_VERSION ")"
+						   : "corral io " CORRAL_VERSION);
 			return 1;
 		}
 		if (parse_one(a, option, argv[optind - 1]) < 0)

@@ -5,14 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "api/options.h"
 #include "base/cleanup.h"
 #include "cli/io.h"
 #include "cli/open.h"
 #include "cli/options.h"
-#include "file/file.h"
+#include "cli/scratch.h"
 #include "filter/blkdebug.h"
 #include "filter/copy_on_read.h"
 
@@ -67,44 +66,6 @@ static json_t *tree_make(const struct cli_io_settings *settings, struct err *err
 	if (settings->discard && !json_object_get(tree, "discard"))
 		json_object_set_new(tree, "discard", json_string(settings->discard));
 	return tree;
-}
-
-/* ---- a disk that forgets ---- */
-
-/* A file that is gone when it is closed, for what is written. */
-static int overlay_file(struct co *co, struct node **out, struct err *err)
-{
-	char path[] = "/var/tmp/corral-io-XXXXXX";
-	struct file_open open = {.path = path, .write = true, .no_lock = true, .no_flush = true};
-	int fd = mkstemp(path), ret;
-
-	if (fd < 0)
-		return err_set(err, -errno, "Could not create a temporary file: %s", strerror(errno));
-	close(fd);
-	ret = file_open(co, &open, out, err);
-	unlink(path);
-	return ret;
-}
-
-/* Lays an empty image over the node, which it takes over whatever happens. */
-static int overlay_open(struct co *co, struct node *below, struct node **out, struct err *err)
-{
-	struct qcow2_create create = {.size = below->size, .version = 3, .cluster_bits = 16, .refcount_order = 4};
-	struct qcow2_options options = {.write = true, .keep_leaks = true};
-	struct node *file = NULL;
-	int ret = overlay_file(co, &file, err);
-
-	if (ret == 0)
-		ret = qcow2_create(co, file, &create, err);
-	if (ret == 0)
-		ret = qcow2_open(co, file, &options, out, err);
-	if (ret < 0) {
-		(void)!node_close(co, file);
-		(void)!node_close(co, below);
-		return ret;
-	}
-	(*out)->backing = below;
-	return 0;
 }
 
 /* ---- opening ---- */
@@ -173,7 +134,7 @@ static int chain_open(struct co *co, const struct cli_io_session *s, const struc
 	if (ret == 0 && guessed)
 		cli_guess_warn(how.path);
 	if (ret == 0 && settings->snapshot)
-		ret = overlay_open(co, *out, out, err);
+		ret = cli_scratch_open(co, *out, out, err);
 	if (ret < 0)
 		return ret;
 	ret = filters_open(co, settings, out, err);

@@ -26,6 +26,7 @@ static const struct command commands[] = {
 	{"dd", "make an image of a part of a disk", cmd_dd},
 	{"io", "read, write and examine a disk, command by command", cmd_io},
 	{"map", "show which parts of an image hold data, and where", cmd_map},
+	{"nbd", "serve an image over NBD until its last client has gone", cmd_nbd},
 	{"rebase", "give an overlay another backing file", cmd_rebase},
 	{"resize", "make the disk larger or smaller", cmd_resize},
 	{"snapshot", "list, make, apply and delete the snapshots inside an image", cmd_snapshot},

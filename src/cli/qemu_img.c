@@ -10,9 +10,7 @@
 #include "api/driver.h"
 #include "cli/cli.h"
 #include "cli/options.h"
-
-/* The version whose words and habits these are: scripts look at the number. */
-#define QEMU_VERSION "7.2.22"
+#include "cli/tool.h"
 
 struct synopsis {
 	const char *name, *arguments;

@@ -156,7 +156,7 @@ static int object_check(const struct object *o)
 	if (o->data && o->file)
 		return cli_usage(o->command, "'file' and 'data' are mutually exclusive");
 	if (!o->data && (!o->file || !o->file[0]))
-		return cli_usage(o->command, "Parameter 'file' is missing in --object secret,id=%s", o->id);
+		return refuse(o, "Either 'file' or 'data' must be provided", "");
 	if (o->format && strcmp(o->format, "raw") != 0 && strcmp(o->format, "base64") != 0)
 		return cli_usage(o->command, "Parameter 'format' does not accept value '%s'; there are raw and base64",
 			o->format);

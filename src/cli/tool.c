@@ -3,6 +3,7 @@
 #include "cli/tool.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/attr.h"
@@ -24,3 +25,14 @@ enum cli_tool cli_tool(void)
 }
 
 const char *cli_tool_name(void) { return names[cli_tool()]; }
+
+void cli_tool_help(const char *help, const char *command)
+{
+	char own[32];
+	int len = snprintf(own, sizeof(own), "corral %s", command);
+	const char *at;
+
+	for (; cli_is_qemu() && (at = strstr(help, own)) != NULL; help = at + len)
+		printf("%.*s%s", (int)(at - help), help, cli_tool_name());
+	fputs(help, stdout);
+}

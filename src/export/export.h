@@ -93,12 +93,15 @@ struct nbd_options {
 	const struct export_disk *const *disks;
 	unsigned
 		disks_n; /* at least 1; their names differ. A client that asks for "" gets the one of this name, or the only one */
-	struct log *log;                 /* may be NULL */
-	const struct nbd_tls_creds *tls; /* nothing is told without TLS; NULL: there is no TLS */
-	unsigned connections;            /* the most at once, further ones are closed; 0: 100 */
-	uint64_t handshake_ns;           /* a client that isn't through with the handshake by then is closed; 0: 10 s */
-	uint64_t patience_ns; /* a client that takes less than 256 KiB of its replies in it is closed; 0: 30 s */
-	uint64_t grace_ns;    /* how long a stop waits for clients to take their replies; 0: 5 s */
+	struct log *log;                           /* may be NULL */
+	const struct nbd_tls_creds *tls;           /* nothing is told without TLS; NULL: there is no TLS */
+	unsigned connections;                      /* the most at once, further ones are closed; 0: 100 */
+	bool patient;                              /* further ones wait instead, until there is room for them */
+	void (*left)(void *arg, unsigned clients); /* or NULL: one that had got its disk has gone; so many are there */
+	void *left_arg;
+	uint64_t handshake_ns; /* a client that isn't through with the handshake by then is closed; 0: 10 s */
+	uint64_t patience_ns;  /* a client that takes less than 256 KiB of its replies in it is closed; 0: 30 s */
+	uint64_t grace_ns;     /* how long a stop waits for clients to take their replies; 0: 5 s */
 };
 
 /* Listens when it returns. */

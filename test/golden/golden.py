@@ -74,6 +74,8 @@ class Side:
     def plain(self, text):
         """Without what differs between two runs of one program: times, the folder, names of nodes."""
         text = text.decode(errors="replace").replace(str(self.folder), "FOLDER")
+        for tool, program in self.programs.items():
+            text = text.replace(program, tool)
         text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", text)
         text = re.sub(r'"date-n?sec": \d+', '"date": 0', text)
         text = re.sub(r"(uuid: |\"uuid\": \")[0-9a-f-]{36}", r"\1UUID", text)

@@ -62,6 +62,7 @@ ALLOWED = {
         " ZSTD_createCCtx ZSTD_freeCCtx ZSTD_compressCCtx ZSTD_defaultCLevel ZSTD_createDCtx ZSTD_freeDCtx"
         " ZSTD_decompressDCtx ZSTD_findFrameCompressedSize ZSTD_isError",
     ),
+    "nbd_list.c": ("for programs without a coroutine", "nbd_*"),
     "nbd_link.c": ("calls that only begin something, or report; names are looked up on a helper thread", "nbd_*"),
     "crypto_gcrypt.c": ("computes; locks are held for a few instructions", "gcry_* pthread_once"),
     "crypto_random.c": ("waits only where the kernel has just begun and has none yet", "getrandom"),
@@ -71,7 +72,9 @@ ALLOWED = {
     "cli_bench_load.c": ("asks what it has used, before and after", "getrusage"),
     "cli_io.c": ("a read of standard input when it has something, or has ended", "read"),
     "cli_io_control.c": ("what its user wants it to die of", "raise"),
-    "cli_io_open.c": ("a temporary file is made, and its name removed: no data", "mkstemp close unlink"),
+    "cli_scratch.c": ("a temporary file is made, and its name removed: no data", "mkstemp close unlink"),
+    "cli_nbd.c": ("has itself ended by a signal; waits for its process when there is no coroutine any more", "raise waitpid close"),
+    "cli_nbd_attach.c": ("a process of its own; the server writes a byte", "*"),
     "cli_secret.c": ("reads a passphrase before there is a coroutine", "open read close"),
     "cli_serve_log.c": ("what takes files is done before there is a coroutine; a few lines a second", "fopen tzset"),
     "cli_systemd.c": (

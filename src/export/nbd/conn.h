@@ -34,6 +34,9 @@ struct nbd_server {
 	unsigned disks_n;
 	const struct nbd_tls_creds *tls; /* NULL: no TLS */
 	unsigned most_conns;
+	bool patient; /* clients beyond them wait to be accepted */
+	void (*left)(void *arg, unsigned clients);
+	void *left_arg;
 	uint64_t handshake_ns, patience_ns, grace_ns;
 	struct nbd_budget budget;
 

@@ -86,13 +86,14 @@ static const struct export_disk *disk_find(const struct nbd_server *s, struct nb
 
 /*
  * MULTI_CONN holds because a flush of the node covers whatever has completed, on whichever connection; and nothing is
- * cached above the node.
+ * cached above the node. Where there is one client at a time, a second connection of his would wait for ever.
  */
 static uint16_t export_flags(const struct nbd_conn *c)
 {
-	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
-		NBD_FLAG_SEND_CACHE;
+	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
 
+	if (c->server->most_conns > 1)
+		flags |= NBD_FLAG_CAN_MULTI_CONN;
 	if (c->terms.structured)
 		flags |= NBD_FLAG_SEND_DF;
 	if (c->terms.extended)

@@ -40,8 +40,12 @@ static void conn_entry(struct co *co, void *arg)
 
 	nbd_conn_run(co, c);
 	if (!c->frozen) {
+		bool served = c->established;
+
 		nbd_conn_free(co, c);
 		s->n_conns--;
+		if (served && s->left && !s->stopping)
+			s->left(s->left_arg, s->n_conns);
 	}
 	server_ended_one(s);
 }
@@ -77,14 +81,22 @@ static void client_welcome(struct co *co, struct nbd_server *s, struct io_sock *
 	s->n_conns++;
 }
 
+static bool is_full(const struct nbd_server *s)
+{
+	return s->patient && s->n_conns >= s->most_conns && !s->stopping && !s->frozen;
+}
+
 static void accept_entry(struct co *co, void *arg)
 {
 	struct nbd_server *s = arg;
 
 	while (!s->stopping && !s->frozen) {
 		struct io_sock *sock;
-		int r = io_accept(co, s->listener, &sock);
+		int r;
 
+		while (is_full(s))
+			co_queue_wait(co, &s->ended);
+		r = io_accept(co, s->listener, &sock);
 		if (r == 0)
 			client_welcome(co, s, sock);
 		else if (!s->stopping && !s->frozen)
@@ -191,6 +203,9 @@ static struct nbd_server *server_new(const struct nbd_options *o)
 	s->export = (struct export){.ops = &server_ops, .log = o->log};
 	s->tls = o->tls;
 	s->most_conns = o->connections ? o->connections : NBD_CONNECTIONS;
+	s->patient = o->patient;
+	s->left = o->left;
+	s->left_arg = o->left_arg;
 	s->handshake_ns = o->handshake_ns ? o->handshake_ns : NBD_HANDSHAKE_NS;
 	s->patience_ns = o->patience_ns ? o->patience_ns : NBD_PATIENCE_NS;
 	nbd_budget_init(&s->budget);
