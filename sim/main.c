@@ -282,6 +282,8 @@ int main(int argc, char **argv)
 	if (tally.connections)
 		printf("NBD connections %" PRIu64 ", requests answered %" PRIu64 ", lost %" PRIu64 "\n",
 			tally.connections, tally.answered, tally.lost);
+	if (tally.handovers)
+		printf("the server changed hands %" PRIu64 " times\n", tally.handovers);
 	if (tally.cuts)
 		printf("power cuts %" PRIu64 ", leaks in the first half of a run at most %" PRIu64
 		       ", in the second %" PRIu64 "\n",

@@ -11,6 +11,7 @@
 #include "export/export.h"
 #include "memory.h"
 #include "nbd_client.h"
+#include "nbd_move.h"
 
 #define CLIENTS 4
 #define ADDRESS "sim"
@@ -39,7 +40,8 @@ struct sim_nbd {
 	uint32_t idle_stop_in;                     /* one stop in so many waits until all is done */
 
 	struct export_disk disk;
-	struct export *server;
+	const struct export_disk *disks[1];
+	struct sim_nbd_moves moves; /* and the server */
 	struct sim_nbd_clients shared;
 	struct client client[CLIENTS];
 	bool calm; /* no more faults: whoever wants to connect must succeed */
@@ -118,6 +120,7 @@ struct sim_nbd *sim_nbd_new(struct sim_run *run)
 	draw_server(nbd, &r);
 	draw_clients(nbd, &r);
 	sim_rng_init(&nbd->rng, run->config->schedule, 10);
+	sim_nbd_moves_draw(&nbd->moves, run->config->seed, run->config->schedule);
 	nbd->shared.stopping = true; /* there is no server yet */
 	return nbd;
 }
@@ -442,13 +445,7 @@ static void settled(struct sim_world *w, void *arg)
 bool sim_nbd_start(struct co *co, struct sim_run *run)
 {
 	struct sim_nbd *nbd = run->nbd;
-	const struct export_disk *disk = &nbd->disk;
-	struct nbd_options o = {.address = ADDRESS,
-		.disks = &disk,
-		.disks_n = 1,
-		.connections = nbd->most_conns,
-		.handshake_ns = nbd->handshake_ns,
-		.grace_ns = nbd->grace_ns};
+	struct nbd_options *o = &nbd->moves.options;
 	struct err err = {0};
 	int rc = -EIO;
 
@@ -457,7 +454,16 @@ bool sim_nbd_start(struct co *co, struct sim_run *run)
 		.node = run->node,
 		.writethrough = nbd->writethrough,
 		.no_discard = nbd->no_discard};
+	nbd->disks[0] = &nbd->disk;
+	*o = (struct nbd_options){.address = ADDRESS,
+		.disks = nbd->disks,
+		.disks_n = 1,
+		.connections = nbd->most_conns,
+		.handshake_ns = nbd->handshake_ns,
+		.grace_ns = nbd->grace_ns};
 	nbd->shared = (struct sim_nbd_clients){0};
+	nbd->moves.run = run;
+	nbd->moves.stopping = &nbd->shared.stopping;
 	nbd->calm = false;
 	nbd->lost_count = 0;
 	co_queue_init(&nbd->shared.closed);
@@ -470,9 +476,11 @@ bool sim_nbd_start(struct co *co, struct sim_run *run)
 	run->world.net.tail = nbd->tail;
 	run->world.settled = settled;
 	for (unsigned tries = 0; rc && tries < 3 && !dead(run); tries++)
-		rc = nbd_export_start(co, &o, &nbd->server, &err);
+		rc = nbd_export_start(co, o, &nbd->moves.server, &err);
 	if (rc && !dead(run))
 		sim_violation("the server can't be started: %s", err.text);
+	if (rc == 0)
+		sim_nbd_moves_begin(co, &nbd->moves);
 	return rc == 0;
 }
 
@@ -525,7 +533,8 @@ void sim_nbd_stop(struct co *co, struct sim_run *run)
 	if (!dead(run) && sim_one_in(&nbd->rng, nbd->idle_stop_in))
 		calm_down(co, run);
 	nbd->shared.stopping = true;
-	struct export *server = take(nbd->server);
+	sim_nbd_moves_end(co, &nbd->moves);
+	struct export *server = take(nbd->moves.server);
 
 	server->ops->stop(co, server);
 	wait_tasks(co, run);

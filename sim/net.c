@@ -174,10 +174,20 @@ void sim_net_shutdown(struct sim_world *w, int fd)
 		stream_shutdown(w, s);
 }
 
+void sim_net_share(struct sim_world *w, int fd)
+{
+	if (!w->dead)
+		socket_of(&w->net, fd)->others++;
+}
+
 static int64_t do_close(struct sim_world *w, int fd)
 {
 	struct sim_socket *s = socket_of(&w->net, fd), *peer = peer_of(&w->net, s);
 
+	if (s->others > 0) {
+		s->others--;
+		return 0;
+	}
 	sim_net_shutdown(w, fd);
 	if (peer)
 		peer->peer = -1;

@@ -38,6 +38,7 @@ struct sim_socket {
 	int peer;        /* the other end, by its descriptor; -1: closed */
 	int listener;    /* whose backlog it waits in; -1: none */
 	uint64_t number; /* streams are accepted in the order of these */
+	unsigned others; /* that have it open besides its first owner, under the same number */
 	bool shut;       /* by its owner */
 	bool ended;      /* the other end was shut down: when the buffer is empty the stream ends */
 	bool broken;     /* the connection broke */
@@ -66,5 +67,7 @@ uint64_t sim_net_latency(struct sim_net *net);
 /* The time of an operation has come. False: it has to wait, and is not to be completed. */
 bool sim_net_finish(struct sim_world *w, struct sim_event *e);
 void sim_net_shutdown(struct sim_world *w, int fd);
+/* Somebody else has it open, too: it ends when the last one closes it. */
+void sim_net_share(struct sim_world *w, int fd);
 
 #endif

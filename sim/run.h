@@ -31,6 +31,7 @@ struct sim_samples {        /* of the images that are judged: sample.c */
 };
 
 struct sim_tally { /* over many runs */
+	uint64_t handovers;
 	uint64_t seeds, operations, images, lives, violations;
 	uint64_t flushes, most_leaks;
 	uint64_t failures;                    /* of operations on the host */

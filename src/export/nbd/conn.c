@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "base/mutant.h"
 
 struct nbd_conn *nbd_conn_new(struct nbd_server *server, struct io_sock *sock)
 {
@@ -149,6 +150,9 @@ static int payload_skip(struct co *co, struct nbd_conn *c, uint64_t len)
 /* The request that was being received comes once more, as far as it had come. */
 static int request_return(struct nbd_conn *c, const void *data, size_t len)
 {
+	if (MUTANT(180))
+		len = 0;
+
 	size_t head = c->terms.extended ? sizeof(c->wire.extended) : sizeof(c->wire.compact);
 	const struct iovec v[] = {{&c->wire, head}, {(void *)data, len}};
 	int r = nbd_stream_return(&c->stream, iov_of(v, 2));
@@ -170,6 +174,8 @@ static int data_receive(struct co *co, struct nbd_conn *c, struct nbd_job *job)
 	if (len == 0)
 		return 0;
 	r = nbd_stream_read(co, &c->stream, job->buffer.data, len, &done);
+	if (MUTANT(182) && r == -ECANCELED)
+		return 0;
 	return r == -ECANCELED && c->freezing ? request_return(c, job->buffer.data, done) : r;
 }
 

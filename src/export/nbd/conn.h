@@ -41,6 +41,7 @@ struct nbd_server {
 	struct nbd_budget budget;
 
 	bool stopping, frozen;
+	bool accepting; /* the coroutine that does */
 	struct list conns;
 	unsigned n_conns;
 	unsigned alive; /* coroutines: the acceptor and one for each connection */

@@ -6,7 +6,6 @@
  */
 #include "export/nbd/conn.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,13 +14,15 @@
 
 #include "base/cleanup.h"
 #include "base/math.h"
+#include "base/mutant.h"
 #include "io/share.h"
 
 #define STATE_VERSION 1
 #define HANDSHAKES_NS                                                                                                  \
 	(UINT64_C(200) * 1000 * 1000) /* time to get through with them, while the others are still served */
 #define HANDSHAKES_STEP_NS (UINT64_C(1) * 1000 * 1000)
-#define REPLIES_NS (UINT64_C(1000) * 1000 * 1000) /* to take them */
+#define REPLIES_NS (UINT64_C(1000) * 1000 * 1000) /* to take a piece of them */
+#define REPLIES_STEP_NS (UINT64_C(100) * 1000 * 1000)
 #define EARLY_MAX (NBD_PAYLOAD_BYTES + 2 * NBD_STREAM_BYTES)
 #define CONNS_MAX 100000
 
@@ -29,8 +30,11 @@ static struct nbd_server *server_of(const struct export *e) { return container_o
 
 /* ---- freezing ---- */
 
+/* Or about to be: somebody may just have been accepted. */
 static bool in_handshake(const struct nbd_server *s)
 {
+	if (s->accepting)
+		return true;
 	list_for_each(it, &s->conns) {
 		if (!list_entry(it, struct nbd_conn, link)->established)
 			return true;
@@ -53,9 +57,12 @@ static void conn_freeze(struct nbd_conn *c)
 		nbd_conn_freeze(c);
 }
 
-static void conn_show_out(struct nbd_conn *c)
+/* Who waits for the disk isn't to blame, and is waited for. */
+static void conn_show_out(struct nbd_conn *c, uint64_t now)
 {
-	if (c->frozen)
+	const struct nbd_channel *ch = &c->channel;
+
+	if (c->broken || ch->deadline_ns == CO_NEVER || now < ch->deadline_ns - ch->patience_ns + REPLIES_NS)
 		return;
 	nbd_conn_log(c, LOG_LEVEL_WARNING, "shown out: it doesn't take its replies, and can't be handed over so");
 	nbd_conn_shutdown(c);
@@ -64,12 +71,11 @@ static void conn_show_out(struct nbd_conn *c)
 static void conns_freeze(struct co *co, struct nbd_server *s)
 {
 	nbd_server_each(s, conn_freeze);
-	if (nbd_server_wait(co, s, co_now(co) + REPLIES_NS))
-		return;
-	nbd_server_each(s, conn_show_out);
-	bool ended = nbd_server_wait(co, s, CO_NEVER);
-
-	assert(ended);
+	while (!nbd_server_wait(co, s, co_now(co) + REPLIES_STEP_NS)) {
+		nbd_server_each(s, conn_freeze); /* whoever was accepted late */
+		list_for_each_safe(it, &s->conns)
+			conn_show_out(list_entry(it, struct nbd_conn, link), co_now(co));
+	}
 }
 
 /* ---- writing the state ---- */
@@ -92,8 +98,10 @@ static void put_early(struct export_state *state, const struct nbd_stream *strea
 
 static void put_contexts(struct export_state *state, const struct nbd_conn *c)
 {
-	export_state_put_number(state, c->terms.contexts);
-	for (uint64_t left = c->terms.contexts; left != 0; left &= left - 1)
+	uint64_t contexts = MUTANT(181) ? 0 : c->terms.contexts;
+
+	export_state_put_number(state, contexts);
+	for (uint64_t left = contexts; left != 0; left &= left - 1)
 		put_text(state, nbd_context_name(c->disk, (unsigned)__builtin_ctzll(left)));
 }
 
@@ -198,7 +206,7 @@ static int read_early(struct export_reader *r, struct nbd_conn *c)
 	const void *early = export_read_block(r, EARLY_MAX, &len);
 
 	c->stream.skip = export_read_number(r);
-	return len > 0 ? nbd_stream_return(&c->stream, IOV_BUF(early, len)) : 0;
+	return len > 0 && !MUTANT(183) ? nbd_stream_return(&c->stream, IOV_BUF(early, len)) : 0;
 }
 
 /* NULL: this connection can stay as it is. */
@@ -225,7 +233,7 @@ static int read_conn(struct export_reader *r, struct nbd_conn *c, const char **o
 	c->terms.size = export_read_number(r);
 	c->terms.read_only = export_read_number(r);
 	c->terms.structured = export_read_number(r);
-	c->terms.extended = export_read_number(r);
+	c->terms.extended = export_read_number(r) && !MUTANT(184);
 	same = read_contexts(r, c);
 	rc = read_early(r, c);
 	*objection = conn_objection(c, same);

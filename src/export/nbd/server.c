@@ -90,6 +90,7 @@ static void accept_entry(struct co *co, void *arg)
 {
 	struct nbd_server *s = arg;
 
+	s->accepting = true;
 	while (!s->stopping && !s->frozen) {
 		struct io_sock *sock;
 		int r;
@@ -102,6 +103,7 @@ static void accept_entry(struct co *co, void *arg)
 		else if (!s->stopping && !s->frozen)
 			co_sleep(co, NBD_ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
 	}
+	s->accepting = false;
 	server_ended_one(s);
 }
 
