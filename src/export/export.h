@@ -9,6 +9,9 @@
 #ifndef CORRAL_EXPORT_EXPORT_H
 #define CORRAL_EXPORT_EXPORT_H
 
+#include <errno.h>
+#include <string.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "export/state.h"
@@ -47,7 +50,17 @@ struct export
 	const struct export_ops *ops;
 	struct export_stats stats;
 	struct log *log;
+	bool full; /* the last client couldn't be let in */
 };
+
+/* No client can be let in, and whoever comes waits: it is said once, until one can. */
+static inline void export_accept_failed(struct export *e, const char *where, int r)
+{
+	if (!e->full)
+		log_line(e->log, LOG_LEVEL_WARNING, "%s: no more clients can be let in for now: %s%s", where,
+			r == -EMFILE ? "too many open files" : strerror(-r), r == -EMFILE ? " (ulimit -n)" : "");
+	e->full = true;
+}
 
 struct export_ops {
 	const char *kind; /* for messages: "NBD" */

@@ -114,7 +114,8 @@ int io_connect(struct co *co, const char *address, struct io_sock **out, struct 
 int io_listener_adopt(struct co *co, int fd, struct io_sock **out, struct err *err) ATTR_MUST_USE;
 /* The address in the form above, with the port that the kernel chose where 0 was asked. Owned by the socket. */
 const char *io_sock_address(const struct io_sock *s);
-/* -ESHUTDOWN after io_sock_shutdown; else it waits for a client. */
+/* Waits for a client. -ESHUTDOWN after io_sock_shutdown; other errors are for want of descriptors or memory: later it may be
+ * different, and who has come waits. */
 int io_accept(struct co *co, struct io_sock *listener, struct io_sock **out) ATTR_MUST_USE;
 /* Bytes received (1 or more), 0 at the end of the stream, or a negative errno. */
 ssize_t io_recv(struct co *co, struct io_sock *s, void *buf, size_t len) ATTR_MUST_USE;

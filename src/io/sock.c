@@ -13,8 +13,6 @@
 #include "io/posix.h"
 #include "io/share.h"
 
-#define ACCEPT_PAUSE_NS 50000000 /* after an accept that failed for want of descriptors or memory */
-
 struct io_sock {
 	struct io *io;
 	int fd;
@@ -141,20 +139,13 @@ static bool accept_error_passes(int r)
 	}
 }
 
-static bool accept_error_is_want(int r) { return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM; }
-
 static int accept_one(struct co *co, struct io_sock *listener, struct io_name *name)
 {
 	int r;
 
-	do {
+	do
 		r = (int)sock_do(co, listener, (struct io_op){.code = IO_OP_ACCEPT, .name = name});
-		if (accept_error_is_want(r) && !listener->shut) {
-			listener->busy++;
-			co_sleep(co, ACCEPT_PAUSE_NS);
-			listener->busy--;
-		}
-	} while (!listener->shut && (accept_error_passes(r) || accept_error_is_want(r)));
+	while (!listener->shut && accept_error_passes(r));
 	return r;
 }
 

@@ -137,6 +137,7 @@ int nbd_server_freeze(struct co *co, struct export *e, struct export_state *stat
 
 	s->frozen = true;
 	io_sock_pause(s->listener);
+	co_queue_wake_all(&s->ended); /* who accepts may be waiting for a client to go */
 	handshakes_wait(co, s);
 	conns_freeze(co, s);
 	put_server(state, s);

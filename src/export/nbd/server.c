@@ -98,10 +98,14 @@ static void accept_entry(struct co *co, void *arg)
 		while (is_full(s))
 			co_queue_wait(co, &s->ended);
 		r = io_accept(co, s->listener, &sock);
-		if (r == 0)
+		if (r == 0) {
+			s->export.full = false;
 			client_welcome(co, s, sock);
-		else if (!s->stopping && !s->frozen)
-			co_sleep(co, NBD_ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
+		}
+		if (r < 0 && !s->stopping && !s->frozen) {
+			export_accept_failed(&s->export, io_sock_address(s->listener), r);
+			co_sleep(co, NBD_ACCEPT_PAUSE_NS);
+		}
 	}
 	s->accepting = false;
 	server_ended_one(s);

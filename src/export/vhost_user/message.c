@@ -116,9 +116,13 @@ int vu_message_check(const struct vu_message *m, unsigned fds, bool cut, struct 
 {
 	const struct shape *shape = &shapes[m->request];
 
-	if (cut || fds < shape->fds_least || fds > shape->fds_most)
-		return err_set(err, -EPROTO, "%s came with %u%s descriptors, and not %u to %u", shape->name, fds,
-			cut ? " or more" : "", shape->fds_least, shape->fds_most);
+	if (cut)
+		return err_set(err, -EPROTO,
+			"%s came with more descriptors than %u: more than are permitted, or than this process may have (ulimit -n)",
+			shape->name, fds);
+	if (fds < shape->fds_least || fds > shape->fds_most)
+		return err_set(err, -EPROTO, "%s came with %u descriptors, and not %u to %u", shape->name, fds,
+			shape->fds_least, shape->fds_most);
 	switch (m->request) {
 	case VU_SET_MEM_TABLE: return check_table(m, fds, err);
 	case VU_GET_CONFIG:

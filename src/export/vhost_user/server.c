@@ -92,10 +92,14 @@ static void accept_entry(struct co *co, void *arg)
 		struct io_sock *sock;
 		int r = io_accept(co, s->listener, &sock);
 
-		if (r == 0)
+		if (r == 0) {
+			s->export.full = false;
 			front_end_welcome(co, s, sock);
-		else if (!s->stopping && !s->frozen)
-			co_sleep(co, ACCEPT_PAUSE_NS); /* out of descriptors or memory: it may get better */
+		}
+		if (r < 0 && !s->stopping && !s->frozen) {
+			export_accept_failed(&s->export, io_sock_address(s->listener), r);
+			co_sleep(co, ACCEPT_PAUSE_NS);
+		}
 	}
 	server_ended_one(s);
 }
