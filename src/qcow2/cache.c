@@ -269,6 +269,18 @@ void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at
 	qcow2_dirtied(c->q);
 }
 
+bool qcow2_cache_needs(struct qcow2_cache *c, uint64_t host, uint64_t bytes)
+{
+	bool needed = false;
+
+	for (uint64_t at = align_down(host, c->slice_bytes); !needed && at < host + bytes; at += c->slice_bytes) {
+		const struct qcow2_slice *s = find(c, at);
+
+		needed = s && must_stay(s);
+	}
+	return needed;
+}
+
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host, uint64_t bytes)
 {
 	for (uint64_t at = align_down(host, c->slice_bytes); at < host + bytes; at += c->slice_bytes) {

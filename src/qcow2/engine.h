@@ -94,6 +94,8 @@ void qcow2_cache_dirty(struct qcow2_cache *c, struct qcow2_slice *s, uint32_t at
 void qcow2_cache_prefetch(struct co *co, struct qcow2_cache *c, uint64_t host, uint64_t bytes);
 /* Before many slices are made dirty: waits where much of the cache must stay already, so that readers find room. */
 int qcow2_cache_relieve(struct co *co, struct qcow2_cache *c) ATTR_MUST_USE;
+/* Whether any of [host, host + bytes) is dirty, loading or being written: then it isn't free, whatever its refcount says. */
+bool qcow2_cache_needs(struct qcow2_cache *c, uint64_t host, uint64_t bytes) ATTR_MUST_USE;
 /* Drops what is cached of [host, host + bytes): it has been freed. None of it is dirty, loading or being written. */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host, uint64_t bytes);
 

@@ -14,6 +14,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +144,17 @@ static int give_back(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t 
 	return MUTANT(31) ? 0 : qcow2_refcount_drop(co, q, cluster, n);
 }
 
+/* Before it is punched out of the file. */
+static int release_check(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
+{
+	uint64_t host = cluster << q->cluster_bits;
+
+	if (!qcow2_cache_needs(&q->l2_cache, host, n << q->cluster_bits))
+		return 0;
+	return qcow2_corrupt(
+		co, q, "an L2 table at %#" PRIx64 " or behind has more references than its refcount says", host);
+}
+
 /* In runs that are punched by one call. */
 int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
@@ -156,6 +168,8 @@ int qcow2_release(struct co *co, struct qcow2 *q, uint64_t cluster, uint64_t n)
 
 		for (uint64_t i = 0; !rc && last && i < run; i++) /* nothing may be put there any more */
 			qcow2_pack_close(q, cluster + i);
+		if (!rc && last)
+			rc = release_check(co, q, cluster, run);
 		if (!rc)
 			rc = give_back(co, q, cluster, run, last);
 		if (rc) {

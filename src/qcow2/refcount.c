@@ -140,7 +140,13 @@ void qcow2_refcount_put(struct qcow2 *q, struct qcow2_slice *s, uint64_t index, 
 		became_free(q, cluster);
 }
 
-/* As many of n as the slice counts, from index on. -EUCLEAN: one of them is not in use. */
+/* A table that is being changed: somebody refers to it, whom its refcount has no count of. */
+static bool is_needed(struct qcow2 *q, uint64_t cluster)
+{
+	return qcow2_cache_needs(&q->l2_cache, cluster << q->cluster_bits, q->cluster_bytes);
+}
+
+/* As many of n as the slice counts, from index on. -EUCLEAN: one of them has no reference to lose. */
 static int drop_in_slice(struct co *co, struct qcow2 *q, struct qcow2_slice *s, uint64_t index, uint64_t cluster,
 	uint64_t n, uint64_t *done)
 {
@@ -150,7 +156,7 @@ static int drop_in_slice(struct co *co, struct qcow2 *q, struct qcow2_slice *s, 
 	for (i = 0; i < most; i++) {
 		uint64_t count = qcow2_refcount_get(s->data, order, index + i);
 
-		if (count == 0)
+		if (count == 0 || (count == 1 && is_needed(q, cluster + i)))
 			break;
 		qcow2_refcount_set(s->data, order, index + i, count - 1);
 		if (count == 1 && !MUTANT(11) && !MUTANT(22))
@@ -176,8 +182,8 @@ int qcow2_refcount_drop(struct co *co, struct qcow2 *q, uint64_t cluster, uint64
 		if (!rc)
 			rc = s ? drop_in_slice(co, q, s, index, cluster + done, n - done, &done) : -EUCLEAN;
 		if (rc == -EUCLEAN)
-			return qcow2_corrupt(
-				co, q, "host cluster %#" PRIx64 " is in use, and its refcount is 0", cluster + done);
+			return qcow2_corrupt(co, q,
+				"host cluster %#" PRIx64 " has more references than its refcount says", cluster + done);
 	}
 	return rc;
 }

@@ -194,6 +194,45 @@ static void used_looks_free(struct co *co, void *arg)
 	}
 }
 
+static void slow_read(struct co *co, void *arg)
+{
+	static char data_there[CLUSTER];
+	struct run *r = arg;
+
+	CHECK_INT(node_read(co, r->im.node, TABLE_COVERS, IOV_BUF(data_there, CLUSTER)), 0);
+}
+
+/* Guest data and a table share a cluster whose refcount is 1: giving the data back would give the table away, while a
+ * change of it is in memory alone. A read that lasts keeps what is freed from being given back at once. */
+static void table_given_back(struct co *co, void *arg)
+{
+	struct run *r = arg;
+
+	make(co, r);
+	bend(co, r, r->at[L2], r->at[OTHER_L2] | COPIED);
+	open_bent(co, r, OTHER_L2);
+	*delay_rules(r->im.delay) = (struct delay_rules){
+		.park_reads = true,
+		.park_once = true,
+		.park_off = be64_from(co, r->im.delay, r->at[OTHER_L2]) & ~COPIED,
+		.park_len = CLUSTER,
+		.park_ns = 100000000,
+	};
+	CHECK_INT(co_spawn(co_sched_of(co), "slow-read", slow_read, r), 0);
+	while (delay_counts(r->im.delay)->parked == 0)
+		co_yield(co);
+	CHECK_INT(node_discard(co, r->im.node, 0, CLUSTER), 0);
+	CHECK_INT(node_flush(co, r->im.node), 0);
+	CHECK_INT(node_write(co, r->im.node, TABLE_COVERS + CLUSTER, IOV_BUF(data, CLUSTER), 0), 0);
+	while (!(be64_from(co, r->im.delay, 72) & 2))
+		co_sleep(co, 1000000);
+	CHECK(strstr(r->said, "more references than its refcount says") != NULL);
+	CHECK_INT(node_read(co, r->im.node, TABLE_COVERS, IOV_BUF(after, CLUSTER)), 0);
+	CHECK(memcmp(after, data, CLUSTER) == 0);
+	CHECK((be64_from(co, r->im.delay, r->at[OTHER_L2]) & COPIED) != 0);
+	CHECK_INT(node_close(co, r->im.node), -EIO);
+}
+
 static void run_case(co_entry *entry)
 {
 	static struct run r = {.im.path = "test-guard.qcow2"};
@@ -214,6 +253,7 @@ CASE(entry_on_table)
 CASE(table_on_table)
 CASE(blocks_on_table)
 CASE(used_looks_free)
+CASE(table_given_back)
 
 /* In the simulator's build it takes the number of a mutant, which must make it fail. */
 int main(int argc, char **argv)
@@ -223,6 +263,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_table_on_table),
 		cmocka_unit_test(test_blocks_on_table),
 		cmocka_unit_test(test_used_looks_free),
+		cmocka_unit_test(test_table_given_back),
 	};
 
 #ifdef CORRAL_SIM
