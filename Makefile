@@ -74,6 +74,14 @@ soak: all ## the simulator on all processors for SECONDS (900): some 100 million
 mutants: all ## each deliberate bug must be found by the simulator within a minute
 	tools/mutants $(BUILD)/corral-sim 60
 
+.PHONY: fuzz
+fuzz: ## every fuzzing target for SECONDS (900) on all processors, under ASan+UBSan
+	tools/install-deps build check
+	test -e build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dfuzz=enabled -Dtests=disabled -Dman=disabled \
+		-Db_sanitize=address,undefined -Db_lundef=false
+	meson compile -C build-fuzz
+	tools/fuzz build-fuzz $(SECONDS)
+
 .PHONY: format format-check
 format: ## lay out every C file as .clang-format says
 	clang-format -i $(C_FILES)
@@ -83,7 +91,7 @@ format-check: ## fail if a C file is laid out otherwise
 
 .PHONY: clean
 clean: ## remove every build directory
-	rm -rf $(BUILD) build-clang build-asan build-tsan build-valgrind
+	rm -rf $(BUILD) build-clang build-asan build-tsan build-valgrind build-fuzz
 
 .PHONY: install
 install: all ## install to PREFIX (/usr/local); honours DESTDIR
