@@ -24,7 +24,7 @@ static const char help[] =
 	"  -U, --force-share        take no lock: the image may be in use (and what is found may be on its way)\n"
 	"  -q, --quiet              no summary; what is found is still told on stderr\n"
 	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
-	"      --output FORMAT      human (default) or json\n"
+	"      --output FORMAT      human (default) or json\n" CLI_SANDBOX_HELP
 	"  -h, --help               print this\n"
 	"\n"
 	"Exit status: 0 the image is fine; 1 it couldn't be checked; 2 it has errors; 3 it has leaked clusters, which waste\n"
@@ -51,6 +51,7 @@ static const struct option long_options[] = {
 	{"quiet", no_argument, NULL, 'q'},
 	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
 	CLI_LONG_IMAGE,
+	CLI_LONG_SANDBOX,
 	CLI_LONG_COMMON,
 	{0},
 };
@@ -97,6 +98,7 @@ static int parse(struct check *c, int argc, char **argv)
 
 /* ---- what was found ---- */
 
+/* There may be thousands: stderr is buffered (cmd_check), and flushed before anything is said on stdout. */
 static void finding_print(void *arg ATTR_UNUSED, const char *text) { fprintf(stderr, "%s\n", text); }
 
 static void unless_zero(json_t *o, const char *key, uint64_t value)
@@ -154,6 +156,7 @@ static void human_print(const struct qcow2_check *f)
 
 static void repaired_print(const struct qcow2_check *f)
 {
+	fflush(stderr);
 	printf("The following inconsistencies were found and repaired:\n\n"
 	       "    %" PRIu64 " leaked clusters\n"
 	       "    %" PRIu64 " corruptions\n\n"
@@ -167,6 +170,7 @@ static bool progress_print(void *arg, uint64_t done, uint64_t all)
 	const struct check *c = arg;
 
 	if (c->common.progress) {
+		fflush(stderr);
 		printf("    (%3.2f/100%%)\r", all == 0 ? 100.0 : (double)done * 100.0 / (double)all);
 		fflush(stdout);
 	}
@@ -232,7 +236,9 @@ static int run(struct co *co, void *arg)
 
 	if (status)
 		return status;
-	status = node_check(co, c, n, driver);
+	status = cli_confine(co, &c->common);
+	if (!status)
+		status = node_check(co, c, n, driver);
 	if (node_close(co, n) < 0 && status == 0 && c->fix)
 		status = cli_complain("'%s': closing it failed", c->image.how.path);
 	return status;
@@ -244,6 +250,7 @@ static int check(struct check *c)
 
 	if (!c->done)
 		return status;
+	fflush(stderr);
 	if (c->common.json)
 		json_print(c);
 	else if (!c->common.quiet)
@@ -256,7 +263,9 @@ int cmd_check(int argc, char **argv)
 	struct check c = {.common = {.command = "check"}};
 	int status = parse(&c, argc, argv);
 
+	setvbuf(stderr, NULL, _IOFBF, BUFSIZ);
 	status = status == 0 ? check(&c) : status < 0;
+	fflush(stderr);
 	cli_common_fini(&c.common);
 	return status;
 }

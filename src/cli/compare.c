@@ -27,7 +27,7 @@ static const char help[] =
 	"      --allow DIR          a header may also name files in DIR; may be given more than once\n"
 	"      --allow none|all     ... no file at all; any file\n" CLI_KEY_SECRET_HELP
 	"  -p, --progress           show how far it is\n"
-	"  -q, --quiet              print nothing but errors\n"
+	"  -q, --quiet              print nothing but errors\n" CLI_SANDBOX_HELP
 	"  -h, --help               print this\n"
 	"\n"
 	"Exit status: 0 they are the same; 1 they differ; 2 or more: they couldn't be compared.\n";
@@ -51,6 +51,7 @@ static const struct option long_options[] = {
 	{"progress", no_argument, NULL, 'p'},
 	{"quiet", no_argument, NULL, 'q'},
 	CLI_LONG_IMAGE,
+	CLI_LONG_SANDBOX,
 	CLI_LONG_COMMON,
 	{0},
 };
@@ -168,7 +169,7 @@ static int run(struct co *co, void *arg)
 		return status;
 	status = open_one(co, c, 1, &n[1]);
 	if (!status) {
-		status = compare_both(co, c, n);
+		status = cli_confine(co, &c->common) ? STATUS_ERROR : compare_both(co, c, n);
 		(void)!node_close(co, n[1]);
 	}
 	(void)!node_close(co, n[0]);

@@ -24,7 +24,7 @@ static const char help[] =
 	"      --allow none|all     ... no file at all; any file\n"
 	"  -t, --cache MODE         writeback (default), none, writethrough, directsync or unsafe\n"
 	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n"
-	"      --output FORMAT      human (default) or json\n"
+	"      --output FORMAT      human (default) or json\n" CLI_SANDBOX_HELP
 	"  -h, --help               print this\n"
 	"\n"
 	"Examples:\n"
@@ -46,6 +46,7 @@ static const struct option long_options[] = {
 	{"cache", required_argument, NULL, 't'},
 	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
 	CLI_LONG_IMAGE,
+	CLI_LONG_SANDBOX,
 	CLI_LONG_COMMON,
 	{0},
 };
@@ -71,6 +72,8 @@ static int parse(struct info *in, int argc, char **argv)
 		return ret;
 	if (optind + 1 != argc)
 		return cli_usage("info", "Expecting one image file name");
+	if (in->common.sandbox != CLI_SANDBOX_OFF && in->chain && cli_is_qemu())
+		return cli_usage("info", "--sandbox and --backing-chain are mutually exclusive");
 	in->image.how.path = argv[optind];
 	in->image.how.no_data = true;
 	in->image.how.qcow2.locked = true;
@@ -108,8 +111,11 @@ static int one_describe(struct co *co, struct info *in)
 	if (status)
 		return status;
 	name = cli_image_name(&in->image, n);
-	ret = node_describe(co, in, n, driver, name ? name : in->image.how.path);
+	status = in->chain ? 0 : cli_confine(co, &in->common);
+	ret = status ? 0 : node_describe(co, in, n, driver, name ? name : in->image.how.path);
 	(void)!node_close(co, n);
+	if (status)
+		return status;
 	return ret < 0 ? cli_complain("Could not open '%s': %s", in->image.how.path, in->err.text) : 0;
 }
 
@@ -130,9 +136,12 @@ static int chain_describe(struct co *co, struct info *in)
 
 	if (status)
 		return status;
-	for (n = top; n && ret == 0; n = image_qcow2_of(n) ? image_qcow2_of(n)->backing : NULL)
+	status = cli_confine(co, &in->common);
+	for (n = status ? NULL : top; n && ret == 0; n = image_qcow2_of(n) ? image_qcow2_of(n)->backing : NULL)
 		ret = layer_describe(co, in, n);
 	(void)!node_close(co, top);
+	if (status)
+		return status;
 	return ret < 0 ? cli_complain("Could not open '%s': %s", in->image.how.path, in->err.text) : 0;
 }
 

@@ -27,7 +27,7 @@ static const char help[] =
 	"      --data-file FILE     the image's external data file (default: the one that the image names)\n"
 	"      --image-opts         FILE is a list of options: driver=qcow2,file.filename=...\n" CLI_KEY_SECRET_HELP
 	"      --output FORMAT      human (default: only what holds data) or json (everything)\n"
-	"      --svg PICTURE        draw where in its file the disk's clusters lie, instead: PICTURE is written as SVG\n"
+	"      --svg PICTURE        draw where in its file the disk's clusters lie, instead: PICTURE is written as SVG\n" CLI_SANDBOX_HELP
 	"  -h, --help               print this\n"
 	"\n"
 	"JSON: start and length of the range, the depth of the layer that answered (0 is FILE), whether it is present in a\n"
@@ -50,6 +50,7 @@ static const struct option long_options[] = {
 	{"svg", required_argument, NULL, OPT_SVG},
 	{"output", required_argument, NULL, CLI_OPT_OUTPUT},
 	CLI_LONG_IMAGE,
+	CLI_LONG_SANDBOX,
 	CLI_LONG_COMMON,
 	{0},
 };
@@ -77,6 +78,8 @@ static int parse(struct map *m, int argc, char **argv)
 		return ret;
 	if (optind + 1 != argc)
 		return cli_usage("map", "Expecting one image file name");
+	if (m->svg && m->common.sandbox != CLI_SANDBOX_OFF)
+		return cli_usage("map", "--sandbox and --svg are mutually exclusive");
 	m->image.how.path = argv[optind];
 	m->image.how.qcow2.locked = true;
 	return 0;
@@ -234,7 +237,9 @@ static int run(struct co *co, void *arg)
 
 	if (status)
 		return status;
-	status = m->svg ? draw(co, m, n) : map_print(co, m, n);
+	status = cli_confine(co, &m->common);
+	if (!status)
+		status = m->svg ? draw(co, m, n) : map_print(co, m, n);
 	(void)!node_close(co, n);
 	return status;
 }

@@ -41,6 +41,7 @@ int cli_option(struct cli_common *common, struct cli_image *image, int option, c
 	case 'q': common->quiet = true; return 0;
 	case 'p': common->progress = true; return 0;
 	case CLI_OPT_OUTPUT: return cli_output_parse(common->command, optarg, &common->json);
+	case CLI_OPT_SANDBOX: return cli_sandbox_parse(common->command, optarg, &common->sandbox);
 	case CLI_OPT_OBJECT: return cli_secret_add(&common->secrets, common->command, optarg);
 	case ':': return cli_usage(common->command, "missing argument for option '%s'", culprit);
 	case '?': return cli_usage(common->command, "unrecognized option '%s'", culprit);
@@ -141,6 +142,16 @@ int cli_storage_open(
 	struct co *co, struct cli_common *common, struct cli_image *image, struct node **out, const char **driver)
 {
 	return image_take(co, common, image, out, driver);
+}
+
+int cli_confine(struct co *co, const struct cli_common *common)
+{
+	AUTO_FREE struct err *err = calloc(1, sizeof(*err));
+
+	if (!err)
+		return cli_complain("no memory");
+	return cli_sandbox_enter(co, common->sandbox, &(struct io_sandbox){0}, err) < 0 ? cli_complain("%s", err->text)
+											: 0;
 }
 
 /* The tree that the command line gave; NULL: a plain name. */

@@ -15,6 +15,7 @@
 #include "api/image.h"
 #include "api/options.h"
 #include "cli/options.h"
+#include "cli/sandbox.h"
 #include "cli/secret.h"
 #include "cli/tool.h"
 
@@ -25,6 +26,7 @@ enum {
 	CLI_OPT_ALLOW,
 	CLI_OPT_DATA_FILE,
 	CLI_OPT_OUTPUT,
+	CLI_OPT_SANDBOX,
 };
 
 #define CLI_LONG_COMMON                                                                                                \
@@ -37,12 +39,19 @@ enum {
 		"data-file", required_argument, NULL, CLI_OPT_DATA_FILE                                                \
 	}
 
+/* For commands that call cli_confine. */
+#define CLI_LONG_SANDBOX                                                                                               \
+	{                                                                                                              \
+		"sandbox", optional_argument, NULL, CLI_OPT_SANDBOX                                                    \
+	}
+
 struct cli_common {
 	const char *command;
 	struct cli_allow allow;
 	struct cli_secrets secrets;
 	bool quiet, progress, json; /* -q -p --output=json */
-	struct log log;             /* of what is opened; its lines are told like complaints */
+	enum cli_sandbox sandbox;
+	struct log log; /* of what is opened; its lines are told like complaints */
 };
 
 struct cli_image {
@@ -66,6 +75,9 @@ int cli_image_open(struct co *co, struct cli_common *common, struct cli_image *i
 /* image_storage_open, the same way. */
 int cli_storage_open(struct co *co, struct cli_common *common, struct cli_image *image, struct node **out,
 	const char **driver) ATTR_MUST_USE;
+
+/* What --sandbox says, once all that the command needs is open; at most once. 0, or 1, the exit status: told. */
+int cli_confine(struct co *co, const struct cli_common *common) ATTR_MUST_USE;
 
 /* What to call the image that was opened as n: the path of its file, if the options say no more than that, else json:{...};
  * malloc'd, NULL: no memory. */

@@ -79,4 +79,18 @@ assert done.returncode == 1 and "lacks Landlock" in done.stderr and "serving" no
 done = serve("auto")
 assert done.returncode == 0 and "lacks Landlock" in done.stderr and "serving" in done.stdout, done
 END
+# Commands say the same, and are inside when they say it
+for command in "info image.qcow2" "check image.qcow2" "map image.qcow2" "compare image.qcow2 image.qcow2" "inspect base.qcow2"; do
+	# shellcheck disable=SC2086
+	"$CORRAL" $command >plain.txt || fail "$command ended with $?"
+	# shellcheck disable=SC2086
+	"$CORRAL" $command --sandbox=require >inside.txt || fail "$command --sandbox=require ended with $?"
+	cmp plain.txt inside.txt || fail "$command says something else in the sandbox"
+	command -v strace >/dev/null || continue
+	# shellcheck disable=SC2086
+	strace -f -qq -o calls -e trace=openat,openat2,socket,connect,landlock_restrict_self,seccomp "$CORRAL" $command --sandbox=require >/dev/null
+	grep -q 'landlock_restrict_self.* = 0' calls || fail "$command isn't restricted by Landlock"
+	grep -q 'seccomp(SECCOMP_SET_MODE_FILTER.* = 0' calls || fail "$command isn't restricted by seccomp"
+	! sed '1,/landlock_restrict_self/d' calls | grep -E '(open|socket|connect)' || fail "$command opens something inside"
+done
 passed
