@@ -20,6 +20,34 @@
 #include "qcow2/crypt.h"
 #include "qcow2/engine.h"
 
+/* ---- codecs ---- */
+
+/* There are as many as may be in use at a time; the one that was used last is taken first, since its memory is warm. */
+struct qcow2_codec *qcow2_codec_get(struct qcow2 *q)
+{
+	struct qcow2_codecs *c = &q->codecs;
+
+	for (unsigned i = 0; i < QCOW2_CODECS; i++) {
+		if (!c->busy[i]) {
+			c->busy[i] = true;
+			c->v[i].type = q->header.compression_type;
+			return &c->v[i];
+		}
+	}
+	assert(!"more codecs in use than there are encoders and decoders");
+	return NULL;
+}
+
+void qcow2_codec_put(struct qcow2 *q, struct qcow2_codec *codec) { q->codecs.busy[codec - q->codecs.v] = false; }
+
+void qcow2_codecs_fini(struct qcow2 *q)
+{
+	for (unsigned i = 0; i < QCOW2_CODECS; i++)
+		qcow2_codec_fini(&q->codecs.v[i]);
+}
+
+/* ---- what was decompressed ---- */
+
 void qcow2_decoder_init(struct qcow2 *q)
 {
 	struct qcow2_decoder *d = &q->decoder;
@@ -73,7 +101,7 @@ static struct qcow2_decoded *oldest(struct qcow2_decoder *d)
 /* ---- filling a slot ---- */
 
 struct work { /* of a helper thread */
-	unsigned type;
+	struct qcow2_codec *codec;
 	const char *from;
 	size_t len, cluster;
 	void *to;
@@ -84,7 +112,7 @@ static void decompress(void *arg)
 {
 	struct work *w = arg;
 
-	w->rc = qcow2_codec_decode(w->type, w->from, w->len, w->to, w->cluster);
+	w->rc = qcow2_codec_decode(w->codec, w->from, w->len, w->to, w->cluster);
 }
 
 /* From a whole sector on, which storage can give directly. What is cut off at the end of the file reads zeros. */
@@ -111,15 +139,14 @@ static int fill(struct co *co, struct qcow2 *q, struct qcow2_decoded *s)
 	if (!s->memory)
 		return -ENOMEM;
 	encoded = (char *)s->memory + q->cluster_bytes;
-	w = (struct work){.type = q->header.compression_type,
-		.from = encoded + (s->host - from),
-		.len = s->bytes,
-		.to = s->memory,
-		.cluster = q->cluster_bytes};
+	w = (struct work){
+		.from = encoded + (s->host - from), .len = s->bytes, .to = s->memory, .cluster = q->cluster_bytes};
 	rc = read_encoded(co, q, from, end, encoded);
 	if (rc)
 		return rc;
+	w.codec = qcow2_codec_get(q);
 	co_offload(co, decompress, &w);
+	qcow2_codec_put(q, w.codec);
 	return w.rc;
 }
 

@@ -45,6 +45,7 @@ static void release_memory(struct qcow2 *q)
 	qcow2_cache_fini(&q->l2_cache);
 	qcow2_cache_fini(&q->refcount_cache);
 	qcow2_decoder_fini(q);
+	qcow2_codecs_fini(q);
 	qcow2_guard_fini(q);
 	qcow2_table_fini(&q->l1);
 	qcow2_table_fini(&q->reftable);

@@ -19,7 +19,7 @@
 #include "qcow2/engine.h"
 
 struct work { /* of a helper thread */
-	unsigned type;
+	struct qcow2_codec *codec;
 	const char *from;
 	char *to;
 	size_t cluster, room;
@@ -30,7 +30,7 @@ static void compress(void *arg)
 {
 	struct work *w = arg;
 
-	w->bytes = qcow2_codec_encode(w->type, w->from, w->cluster, w->to, w->room);
+	w->bytes = qcow2_codec_encode(w->codec, w->from, w->cluster, w->to, w->room);
 }
 
 static int link_compressed(struct co *co, struct qcow2 *q, uint64_t guest, uint64_t host, uint64_t bytes)
@@ -77,19 +77,20 @@ static int compress_cluster(struct co *co, struct qcow2 *q, uint64_t guest, stru
 {
 	uint32_t cluster = q->cluster_bytes;
 	AUTO_FREE char *memory = node_alloc(2 * (uint64_t)cluster);
-	struct work w = {.type = q->header.compression_type,
+	struct work w = {.codec = qcow2_codec_get(q),
 		.from = memory,
 		.to = memory + cluster,
 		.cluster = cluster,
 		.room = cluster - qcow2_pack_unit(q)};
 
-	if (!memory)
-		return -ENOMEM;
-	if (w.room == 0)
-		return 0;
+	if (!memory || w.room == 0) {
+		qcow2_codec_put(q, w.codec);
+		return memory ? 0 : -ENOMEM;
+	}
 	iov_copy_out(from, memory, from.len);
 	memset(memory + from.len, 0, cluster - from.len);
 	co_offload(co, compress, &w);
+	qcow2_codec_put(q, w.codec);
 	if (w.bytes <= 0)
 		return (int)w.bytes;
 	return store(co, q, guest, w.to, (uint64_t)w.bytes, stored);

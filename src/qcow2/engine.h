@@ -25,6 +25,7 @@
 #include "base/list.h"
 #include "base/math.h"
 #include "base/mutant.h"
+#include "qcow2/compress.h"
 #include "qcow2/guard.h"
 #include "qcow2/qcow2.h"
 
@@ -107,6 +108,13 @@ struct qcow2_decoded {        /* one of them, decompressed */
 	bool busy;            /* it is being read and decompressed */
 	void *memory;         /* of a cluster, and behind it what it is made of; NULL until it is needed */
 	struct co_queue done;
+};
+
+#define QCOW2_CODECS (QCOW2_DECODED + QCOW2_ENCODERS)
+
+struct qcow2_codecs { /* that nobody uses, or somebody does now */
+	struct qcow2_codec v[QCOW2_CODECS];
+	bool busy[QCOW2_CODECS];
 };
 
 struct qcow2_decoder {
@@ -204,6 +212,7 @@ struct qcow2 {
 
 	bool other_backing; /* another backing file will come, of whatever size: qcow2_backing_expect */
 
+	struct qcow2_codecs codecs;
 	struct qcow2_decoder decoder;
 	struct co_sem encoders; /* who may compress now */
 	struct co_mutex pack;   /* held to look for space for compressed data */
@@ -446,6 +455,10 @@ void qcow2_pack_close(struct qcow2 *q, uint64_t cluster);
 
 /* ---- decode.c, encode.c ---- */
 
+/* For one who compresses or decompresses now; put it back. */
+struct qcow2_codec *qcow2_codec_get(struct qcow2 *q);
+void qcow2_codec_put(struct qcow2 *q, struct qcow2_codec *codec);
+void qcow2_codecs_fini(struct qcow2 *q);
 void qcow2_decoder_init(struct qcow2 *q);
 void qcow2_decoder_fini(struct qcow2 *q);
 /* Nobody can be reading the cluster any more, and it gets other content: forgets what was decompressed from it. */

@@ -274,8 +274,10 @@ static int packed_read(struct co *co, struct qcow2_source *s, const struct item 
 int qcow2_source_decode(struct qcow2_source_piece *piece, uint64_t cluster_bytes)
 {
 	AUTO_FREE char *to = malloc(cluster_bytes);
-	int ret = to ? qcow2_codec_decode(piece->codec, piece->data, piece->data_bytes, to, cluster_bytes) : -ENOMEM;
+	struct qcow2_codec codec = {.type = piece->codec};
+	int ret = to ? qcow2_codec_decode(&codec, piece->data, piece->data_bytes, to, cluster_bytes) : -ENOMEM;
 
+	qcow2_codec_fini(&codec);
 	if (ret < 0)
 		return ret;
 	free(piece->data);
