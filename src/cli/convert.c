@@ -98,6 +98,7 @@ static int copy(struct co *co, struct convert *c, struct node *from, const struc
 		.sparse = c->sparse,
 		.target_zero = (t->blank && !backing) || c->target_is_zero,
 		.compressed = c->compressed,
+		.offload = c->offload,
 		.salvage = c->salvage,
 		.rate = c->rate,
 		.progress = c->common.progress ? show : NULL,

@@ -56,6 +56,13 @@ static int file_discard(struct co *co, struct node *n, uint64_t off, uint64_t le
 	return io_file_punch(co, file_of(n)->io, off, len);
 }
 
+static int file_copy(struct co *co, struct node *n, uint64_t off, struct node *from, uint64_t from_off, uint64_t len)
+{
+	if (!node_is_file(from))
+		return -ENOTSUP;
+	return io_file_copy(co, file_of(n)->io, off, file_of(from)->io, from_off, len);
+}
+
 static int file_resize(struct co *co, struct node *n, uint64_t size)
 {
 	struct file *f = file_of(n);
@@ -107,6 +114,7 @@ static const struct node_ops file_ops = {
 	.write = file_write,
 	.zero = file_zero,
 	.discard = file_discard,
+	.copy = file_copy,
 	.map = file_map,
 };
 

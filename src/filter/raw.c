@@ -74,6 +74,15 @@ static int raw_discard(struct co *co, struct node *n, uint64_t off, uint64_t len
 	return node_discard(co, n->file, raw_of(n)->window.off + off, len);
 }
 
+static int raw_copy(struct co *co, struct node *n, uint64_t off, struct node *from, uint64_t from_off, uint64_t len)
+{
+	struct raw *r = raw_of(n);
+
+	if (r->window.guarded)
+		return -ENOTSUP;
+	return node_copy(co, n->file, r->window.off + off, from, from_off, len);
+}
+
 static int raw_flush(struct co *co, struct node *n) { return node_flush(co, n->file); }
 
 static int raw_resize(struct co *co, struct node *n, uint64_t size)
@@ -113,6 +122,7 @@ static const struct node_ops raw_ops = {
 	.write = raw_write,
 	.zero = raw_zero,
 	.discard = raw_discard,
+	.copy = raw_copy,
 	.map = raw_map,
 };
 

@@ -23,6 +23,7 @@ enum io_code {
 	IO_OP_SYNC,
 	IO_OP_DROP, /* fd: what the page cache has of the file, and needn't write, goes; a hint, which can't fail */
 	IO_OP_FALLOCATE, /* fd, offset, len, flags: IO_FALLOC_* */
+	IO_OP_COPY,      /* fd, offset, len, from_fd, from_offset -> bytes; a simulated host can't */
 	IO_OP_TRUNCATE,  /* fd, offset = new size */
 	IO_OP_SEEK,      /* fd, offset, flags: 0 data, 1 hole -> offset, -ENXIO */
 	IO_OP_LOCK,      /* fd, offset, flags: IO_LOCK_* */
@@ -66,6 +67,8 @@ struct io_op {
 	int fd;
 	unsigned flags;
 	uint64_t offset, len;
+	int from_fd;
+	uint64_t from_offset;
 	const struct iovec *v;
 	unsigned n;
 	const struct io_open *open;

@@ -313,6 +313,37 @@ int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov fro
 	return 0;
 }
 
+/* ---- copying ---- */
+
+/* What a file system that doesn't copy between these two files says; that, and the end of the other one, are no errors. */
+static bool cannot_copy(int64_t r)
+{
+	return r == 0 || r == -EOPNOTSUPP || r == -ENOSYS || r == -EXDEV || r == -EINVAL || r == -EBADF || r == -EPERM;
+}
+
+int io_file_copy(struct co *co, struct io_file *f, uint64_t off, struct io_file *from, uint64_t from_off, uint64_t len)
+{
+	if (!f->info.writable)
+		return -EBADF;
+	while (len > 0) {
+		int64_t r = file_do(co, f,
+			(struct io_op){.code = IO_OP_COPY,
+				.offset = off,
+				.len = len,
+				.from_fd = from->fd,
+				.from_offset = from_off});
+
+		if (cannot_copy(r))
+			return -ENOTSUP;
+		if (r < 0)
+			return (int)r;
+		off += (uint64_t)r;
+		from_off += (uint64_t)r;
+		len -= (uint64_t)r;
+	}
+	return 0;
+}
+
 /* ---- all the rest ---- */
 
 int io_file_sync(struct co *co, struct io_file *f)

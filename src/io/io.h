@@ -77,6 +77,10 @@ int io_file_read(struct co *co, struct io_file *f, uint64_t off, struct iov to) 
 enum { IO_WRITE_DSYNC = 1 << 0 };
 int io_file_write(struct co *co, struct io_file *f, uint64_t off, struct iov from, unsigned flags) ATTR_MUST_USE;
 int io_file_sync(struct co *co, struct io_file *f) ATTR_MUST_USE; /* fdatasync */
+/* The host copies from one file to another, which may then share the space. All of it, or an error: -ENOTSUP where it can't,
+ * or the other file ends before; some of it may have been copied then. */
+int io_file_copy(struct co *co, struct io_file *f, uint64_t off, struct io_file *from, uint64_t from_off, uint64_t len)
+	ATTR_MUST_USE;
 /* -ENOTSUP where host or file system can't. zero keeps the space and grows the file as a write would, punch gives the
  * space back and never grows it; both then read zeros. */
 int io_file_zero(struct co *co, struct io_file *f, uint64_t off, uint64_t len) ATTR_MUST_USE;

@@ -304,6 +304,13 @@ int64_t io_posix_read_cached(const struct io_op *op)
 	return result_of(preadv2(op->fd, op->v, (int)op->n, (off_t)op->offset, RWF_NOWAIT));
 }
 
+static int64_t copy_do(const struct io_op *op)
+{
+	off_t from = (off_t)op->from_offset, to = (off_t)op->offset;
+
+	return result_of(copy_file_range(op->from_fd, &from, op->fd, &to, op->len, 0));
+}
+
 int64_t io_posix_do(struct io_op *op)
 {
 	int mode = io_posix_fallocate_mode(op->flags);
@@ -320,6 +327,7 @@ int64_t io_posix_do(struct io_op *op)
 	case IO_OP_SYNC: return result_of(fdatasync(op->fd));
 	case IO_OP_DROP: return -posix_fadvise(op->fd, 0, 0, POSIX_FADV_DONTNEED);
 	case IO_OP_FALLOCATE: return result_of(fallocate(op->fd, mode, off, (off_t)op->len));
+	case IO_OP_COPY: return copy_do(op);
 	case IO_OP_TRUNCATE: return result_of(ftruncate(op->fd, off));
 	case IO_OP_SEEK: return result_of(lseek(op->fd, off, op->flags == 0 ? SEEK_DATA : SEEK_HOLE));
 	case IO_OP_LOCK: return lock_do(op);

@@ -65,6 +65,7 @@ static enum route route_of(const struct io_op *op)
 		[IO_OP_SYNC] = ROUTE_FILE,
 		[IO_OP_DROP] = ROUTE_HELPER,
 		[IO_OP_FALLOCATE] = ROUTE_FILE,
+		[IO_OP_COPY] = ROUTE_HELPER,
 		[IO_OP_TRUNCATE] = ROUTE_HELPER,
 		[IO_OP_SEEK] = ROUTE_INLINE,
 		[IO_OP_LOCK] = ROUTE_INLINE,

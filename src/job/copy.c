@@ -31,6 +31,7 @@ struct copy {
 
 	uint64_t paced_ns; /* with a rate: when the next write may begin */
 	uint64_t done, all;
+	bool offload; /* so far it could */
 	struct co_group workers;
 };
 
@@ -204,6 +205,43 @@ static void piece_write(struct co *co, struct copy *c, const struct piece *p)
 	}
 }
 
+/* ---- leaving it to the storage ---- */
+
+/* Where the source has data, as it lies in its storage; *storage is NULL where it hasn't. */
+static int lies_at(
+	struct co *co, struct copy *c, const struct walk_range *r, struct node_status *is, struct node **storage)
+{
+	struct node *from = c->how->from;
+	uint64_t there = r->off < from->size ? MIN(r->len, from->size - r->off) : 0;
+	int ret = there > 0 ? node_status(co, from, r->off, there, true, is) : -ENOTSUP;
+
+	*storage = NULL;
+	if (ret == 0 && is->has_host && !is->zero)
+		*storage = is->holder->data ? is->holder->data : is->holder;
+	return ret;
+}
+
+/* Takes off the range what the storage copies. What is left is read and written, and where it can't at all, all the rest of
+ * the disk. */
+static void offload(struct co *co, struct copy *c, struct walk_range *r)
+{
+	while (c->offload && r->len > 0 && c->failed == 0) {
+		struct node_status is;
+		struct node *storage;
+
+		if (lies_at(co, c, r, &is, &storage) < 0 || !storage)
+			return;
+		pace(co, c, is.len);
+		c->offload = node_copy(co, c->how->to, r->off, storage, is.host.off, is.len) == 0;
+		if (!c->offload)
+			return;
+		c->counts->data_bytes += is.len;
+		r->off += is.len;
+		r->len -= is.len;
+		progress(c, is.len);
+	}
+}
+
 /* ---- the workers ---- */
 
 /* Zeros that are to be written as data come in pieces that fit in a buffer, as data does. */
@@ -236,8 +274,12 @@ static void wait_turn(struct co *co, struct copy *c, const struct piece *p)
 
 static void piece_copy(struct co *co, struct copy *c, struct piece *p)
 {
-	const struct walk_range *r = &p->range;
+	struct walk_range *r = &p->range;
 
+	if (r->kind == WALK_DATA)
+		offload(co, c, r);
+	if (r->len == 0)
+		return;
 	if (r->kind == WALK_SHARED) {
 		c->counts->shared_bytes += r->len;
 	} else if (as_data(c, r->kind)) {
@@ -328,6 +370,7 @@ int copy_run(struct co *co, const struct copy_how *how, struct copy_counts *coun
 	c->err = err;
 	c->request_bytes = MAX(how->request_bytes ? how->request_bytes : COPY_REQUEST_BYTES, how->to->cluster);
 	c->block = block_of(how);
+	c->offload = how->offload;
 	co_mutex_init(&c->walking);
 	co_queue_init(&c->turned);
 	walk_init(&c->walk, how->from, how->len);

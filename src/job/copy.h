@@ -31,6 +31,7 @@ struct copy_how {
 	bool target_zero; /* what isn't written reads zeros */
 	bool compressed;  /* node_write_compressed */
 	bool in_order;    /* the target wants every byte, in order: zeros are written as data */
+	bool offload;     /* storage copies by itself where it can: no zeros are looked for in what it does */
 	bool salvage;     /* what can't be read becomes zeros, and is told */
 	uint64_t rate;    /* bytes written in a second; 0: no limit */
 	/* How much data has been copied of how much there is; false: give up, with -ECANCELED. NULL: nobody asks. */

@@ -72,6 +72,10 @@ int node_zero(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigne
 /* Reads zeros afterwards (edges inside a cluster are written as zeros), unless the format can't express it (qcow2 version
  * 2 over a backing file): then nothing changes. */
 int node_discard(struct co *co, struct node *n, uint64_t off, uint64_t len) ATTR_MUST_USE;
+/* Has storage take over what lies in other storage, without its going through memory. -ENOTSUP: these two can't, and some of
+ * it may have been copied; read and write then. */
+int node_copy(struct co *co, struct node *n, uint64_t off, struct node *from, uint64_t from_off, uint64_t len)
+	ATTR_MUST_USE;
 /* A format forgets all of its mapping: the disk reads what the backing file has, or zeros. For what has been committed to the
  * backing file, durably. -ENOTSUP: the node can't. */
 int node_forget(struct co *co, struct node *n) ATTR_MUST_USE;
@@ -158,6 +162,8 @@ struct node_ops {
 	/* -ENOTSUP: can't; with NODE_NO_FALLBACK also where it would be no faster than writing zeros. */
 	int (*zero)(struct co *co, struct node *n, uint64_t off, uint64_t len, unsigned flags);
 	int (*discard)(struct co *co, struct node *n, uint64_t off, uint64_t len);
+	int (*copy)(struct co *co, struct node *n, uint64_t off, struct node *from, uint64_t from_off,
+		uint64_t len); /* or NULL */
 
 	/* Or NULL: somebody above is about to do this to the node (node/event.h). */
 	void (*event)(struct co *co, struct node *n, enum node_event event);

@@ -56,3 +56,30 @@ int node_data_write(struct co *co, struct node *n, uint64_t host, struct iov fro
 
 	return err != 0 ? err : node_storage_write(co, n->data, host, from, 0);
 }
+
+static int copy_inside(struct co *co, struct node *n, uint64_t off, struct node *from, uint64_t from_off, uint64_t len)
+{
+	if (n->read_only)
+		return -EROFS;
+	if (n->failed != 0)
+		return n->failed;
+	if (!node_is_inside(n, off, len))
+		return -ENOSPC;
+	return n->ops->copy(co, n, off, from, from_off, len);
+}
+
+/* Storage that is accessed in blocks goes without. */
+int node_copy(struct co *co, struct node *n, uint64_t off, struct node *from, uint64_t from_off, uint64_t len)
+{
+	struct node_op op, from_op;
+	int err;
+
+	if (!node_is_storage(n) || !n->ops->copy || n->align > 1 || from->align > 1)
+		return -ENOTSUP;
+	node_op_begin(co, n, &op);
+	node_op_begin(co, from, &from_op);
+	err = node_is_inside(from, from_off, len) ? copy_inside(co, n, off, from, from_off, len) : -EINVAL;
+	node_op_end(from, &from_op);
+	node_op_end(n, &op);
+	return err;
+}

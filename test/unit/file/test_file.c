@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "file/file.h"
+#include "filter/filter.h"
 
 static struct node *node_or_die(struct co *co, struct file_open how)
 {
@@ -147,15 +148,44 @@ static void body_name(struct co *co, void *arg ATTR_UNUSED)
 	CHECK_INT(node_close(co, n), 0);
 }
 
+/* Where the file system can't, nothing is wrong. */
+static void body_copy(struct co *co, void *arg ATTR_UNUSED)
+{
+	enum { BYTES = 100000 };
+	AUTO_FREE unsigned char *out = malloc(BYTES), *in = malloc(BYTES);
+	struct raw_window window = {.off = 4096, .size = RAW_ALL};
+	struct node *from, *file, *to;
+	struct err err;
+	int ret;
+
+	make_file(co, "f", 1 << 20);
+	make_file(co, "t", 1 << 20);
+	from = node_or_die(co, (struct file_open){.path = "f", .write = true});
+	file = node_or_die(co, (struct file_open){.path = "t", .write = true});
+	CHECK_INT(raw_open(co, file, &window, &to, &err), 0);
+	pattern_fill(out, BYTES, 5);
+	CHECK_INT(node_write(co, from, 12345, IOV_BUF(out, BYTES), 0), 0);
+	ret = node_copy(co, to, 777, from, 12345, BYTES);
+	CHECK(ret == 0 || ret == -ENOTSUP);
+	CHECK_INT(node_read(co, file, 4096 + 777, IOV_BUF(in, BYTES)), 0);
+	CHECK(ret != 0 || memcmp(in, out, BYTES) == 0);
+	CHECK_INT(node_copy(co, to, (1 << 20) - 4096, from, 0, 1), -ENOSPC);
+	CHECK_INT(node_copy(co, to, 0, from, 1 << 20, 1), -EINVAL);
+	CHECK_INT(node_copy(co, to, 0, to, 5000, 1), -ENOTSUP);
+	CHECK_INT(node_close(co, to), 0);
+	CHECK_INT(node_close(co, from), 0);
+}
+
 TEST(requests)
 TEST(zero)
 TEST(direct)
 TEST(missing)
 TEST(name)
+TEST(copy)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {RUN(requests), RUN(zero), RUN(direct), RUN(missing), RUN(name)};
+	const struct CMUnitTest tests[] = {RUN(requests), RUN(zero), RUN(direct), RUN(missing), RUN(name), RUN(copy)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

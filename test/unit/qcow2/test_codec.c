@@ -66,7 +66,8 @@ static int decode_once(unsigned type, const void *from, size_t len, void *to, si
 static ssize_t encode_once(unsigned type, const void *from, size_t cluster, void *to, size_t room)
 {
 	struct qcow2_codec c = {.type = type};
-	ssize_t n = qcow2_codec_encode(&c, from, cluster, to, room), again = qcow2_codec_encode(&c, from, cluster, to, room);
+	ssize_t n = qcow2_codec_encode(&c, from, cluster, to, room),
+		again = qcow2_codec_encode(&c, from, cluster, to, room);
 
 	assert_int_equal(n, again);
 	qcow2_codec_fini(&c);
