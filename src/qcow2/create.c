@@ -234,6 +234,7 @@ static int room_take(struct co *co, struct creation *c)
 
 	if (c->file->grows_zeroed)
 		return node_resize(co, c->file, bytes);
+	bytes = align_up(bytes, c->at.cluster_bytes);
 	return bytes > c->file->size ? -ENOSPC : node_zero(co, c->file, 0, bytes, NODE_MAY_UNMAP);
 }
 
@@ -367,7 +368,7 @@ int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *ho
 	AUTO_FREE void *cluster = NULL, *first = NULL;
 	int ret = create_prepare(how, &c.at, &first, err);
 
-	assert(file->size == 0 && (!how->data_name || how->data));
+	assert((file->size == 0 || !file->grows_zeroed) && (!how->data_name || how->data));
 	if (ret < 0)
 		return ret;
 	c.cluster = cluster = malloc(c.at.cluster_bytes);

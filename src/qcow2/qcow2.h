@@ -96,7 +96,8 @@ struct qcow2_create {
 	const struct qcow2_create_luks *luks; /* NULL: not encrypted */
 };
 
-/* Lays a new image out in file, which must be empty (size 0) and grow; the same layout as qemu-img's. */
+/* Lays a new image out in file, with the same layout as qemu-img's. It must be empty (size 0) and grow; or it is what can't grow,
+ * holds anything, and is large enough (-ENOSPC). */
 int qcow2_create(struct co *co, struct node *file, const struct qcow2_create *how, struct err *err) ATTR_MUST_USE;
 
 /* Whether such an image can be made, as far as that can be told beforehand. */
