@@ -9,7 +9,7 @@
 #include "fuzz.h"
 #include "qcow2/compress.h"
 
-static void both_ways(unsigned type, const uint8_t *data, size_t size, size_t cluster)
+static void both_ways(struct qcow2_codec *c, const uint8_t *data, size_t size, size_t cluster)
 {
 	uint8_t *from = calloc(1, cluster), *packed = malloc(cluster), *back = malloc(cluster);
 	ssize_t n;
@@ -17,10 +17,10 @@ static void both_ways(unsigned type, const uint8_t *data, size_t size, size_t cl
 	assert(from && packed && back);
 	for (size_t at = 0; size > 0 && at < cluster; at += size)
 		memcpy(from + at, data, MIN(size, cluster - at));
-	n = qcow2_codec_encode(type, from, cluster, packed, cluster - 1);
+	n = qcow2_codec_encode(c, from, cluster, packed, cluster - 1);
 	assert(n >= 0 && (size_t)n < cluster);
 	if (n > 0) {
-		assert(qcow2_codec_decode(type, packed, (size_t)n, back, cluster) == 0);
+		assert(qcow2_codec_decode(c, packed, (size_t)n, back, cluster) == 0);
 		assert(memcmp(from, back, cluster) == 0);
 	}
 	free(from);
@@ -30,20 +30,22 @@ static void both_ways(unsigned type, const uint8_t *data, size_t size, size_t cl
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	unsigned type, cluster;
+	struct qcow2_codec codec = {0};
+	unsigned cluster;
 	uint8_t *to;
 	int rc;
 
 	if (size < 2)
 		return 0;
-	type = data[0] & 1;
+	codec.type = data[0] & 1;
 	cluster = 512u << data[0] / 2 % 8;
 	to = malloc(cluster);
 	assert(to);
-	rc = qcow2_codec_decode(type, data + 2, size - 2, to, cluster);
+	rc = qcow2_codec_decode(&codec, data + 2, size - 2, to, cluster);
 	assert(rc == 0 || rc == -EIO);
 	free(to);
 	if (data[1] % 8 == 0)
-		both_ways(type, data + 2, size - 2, cluster);
+		both_ways(&codec, data + 2, size - 2, cluster);
+	qcow2_codec_fini(&codec);
 	return 0;
 }
