@@ -14,7 +14,7 @@
 #include "qcow2/compress.h"
 #include "qcow2/crypt.h"
 #include "qcow2/engine.h"
-#include "qcow2/snapshot.h"
+#include "qcow2/snapshot_ops.h"
 
 int qcow2_corrupt(struct co *co, struct qcow2 *q, const char *format, ...)
 {

@@ -509,16 +509,6 @@ void qcow2_freeze_table(struct co *co, struct qcow2 *q, uint64_t l1_index);
 void qcow2_freeze_end(struct co *co, struct qcow2 *q, struct qcow2_freeze *f);
 void qcow2_freeze_fini(struct qcow2_freeze *f);
 
-/* ---- snapshot_look.c ---- */
-
-/* Before the first request: finds out what must be known of the snapshots that are there. */
-int qcow2_snapshots_look(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
-
-/* ---- snapshot_ops.c ---- */
-
-/* Waits for those that run; they give up what would take long. */
-void qcow2_snapshots_stop(struct co *co, struct qcow2 *q);
-
 /* ---- refs.c: how many references each cluster has, counted ---- */
 
 struct qcow2_refs {

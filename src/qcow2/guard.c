@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "qcow2/engine.h"
+#include "qcow2/snapshot_ops.h"
 
 #define LEAST_SLOTS 64u
 #define CONTESTED UINT32_MAX /* index: two entries name it, so that neither may have it changed */

@@ -5,7 +5,7 @@
 
 #include "base/cleanup.h"
 #include "qcow2/engine.h"
-#include "qcow2/snapshot.h"
+#include "qcow2/snapshot_ops.h"
 
 #define MOST_GUARDED                                                                                                   \
 	(UINT64_C(1) << 20) /* clusters of their L1 tables; records may claim the same ones again and again */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What create, delete and apply share. */
+/* What create, delete and apply share, and what the driver needs of them. */
 #ifndef CORRAL_QCOW2_SNAPSHOT_OPS_H
 #define CORRAL_QCOW2_SNAPSHOT_OPS_H
 
@@ -27,5 +27,15 @@ void qcow2_space_free(struct qcow2 *q, struct qcow2_space *s);
 /* An L1 table on disk, from and to one in host order; entries are read without their flags. */
 int qcow2_l1_write(struct co *co, struct qcow2 *q, uint64_t host, const uint64_t *l1, uint64_t n) ATTR_MUST_USE;
 int qcow2_l1_read(struct co *co, struct qcow2 *q, uint64_t host, uint64_t *l1, uint64_t n) ATTR_MUST_USE;
+
+/* ---- snapshot_look.c ---- */
+
+/* Before the first request: finds out what must be known of the snapshots that are there. */
+int qcow2_snapshots_look(struct co *co, struct qcow2 *q) ATTR_MUST_USE;
+
+/* ---- snapshot_ops.c ---- */
+
+/* Waits for those that run; they give up what would take long. */
+void qcow2_snapshots_stop(struct co *co, struct qcow2 *q);
 
 #endif

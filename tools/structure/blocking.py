@@ -86,7 +86,7 @@ ALLOWED = {
     "cli_background.c": ("forks before there is a coroutine; a byte and a pid file when ready", "*"),
     "cli": (
         "talks to its user: a few lines on standard output",
-        "printf puts putchar fputs fputc fprintf vprintf vfprintf fwrite fflush perror stdout stderr exit getenv isatty"
+        "printf puts putchar fputs fputc fprintf vprintf vfprintf fwrite fflush perror stdout stderr setvbuf exit getenv isatty"
         " putc _IO_putc open_memstream fclose getopt_long getopt optarg optind opterr optopt signal"
         " sigtimedwait sigemptyset sigaddset pthread_sigmask program_invocation_short_name"
         " clock_gettime getpid getrlimit setrlimit localtime_r strftime json_* strtod frexp ldexp",
