@@ -120,11 +120,7 @@ static int parse_one(struct control *c, int option, const char *culprit)
 	switch (option) {
 	case 'i': c->image = optarg; return 0;
 	case OPT_SHRINK: c->shrink = true; return 0;
-	case OPT_OUTPUT:
-		c->json = strcmp(optarg, "json") == 0;
-		return c->json || strcmp(optarg, "human") == 0
-			? 0
-			: cli_usage("control", "--output is human or json, not '%s'", optarg);
+	case OPT_OUTPUT: return cli_output_parse("control", optarg, &c->json);
 	case ':': return cli_usage("control", "an argument is missing after '%s'", culprit);
 	default: return cli_usage("control", "unknown option '%s'", culprit);
 	}

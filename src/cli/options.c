@@ -132,11 +132,10 @@ void cli_allow_use(const struct cli_allow *allow, struct image_open *how)
 int cli_output_parse(const char *command, const char *text, bool *json)
 {
 	*json = strcmp(text, "json") == 0;
-	if (!*json && strcmp(text, "human") != 0 && cli_is_qemu()) {
-		cli_complain("--output must be used with human or json as argument.");
-		return -EINVAL;
-	}
-	if (!*json && strcmp(text, "human") != 0)
-		return cli_usage(command, "--output is human or json, not '%s'", text);
-	return 0;
+	if (*json || strcmp(text, "human") == 0)
+		return 0;
+	if (!cli_is_qemu())
+		return cli_usage(command, "--output must be used with human or json as argument.");
+	cli_complain("--output must be used with human or json as argument.");
+	return -EINVAL;
 }

@@ -325,10 +325,10 @@ static int serve(struct co *co, void *arg)
 
 	if (s->control.where)
 		io_files_keep(io_of(co));
-	else
-		cli_secrets_fini(&s->secrets);
 	if (r == 0)
 		r = serve_images_open(co, s, &s->err);
+	if (!s->control.where) /* who hands over in vain opens them again */
+		cli_secrets_fini(&s->secrets);
 	if (r == 0)
 		r = serve_watched(co, s, &s->err);
 
