@@ -461,9 +461,9 @@ bool sim_nbd_start(struct co *co, struct sim_run *run)
 		.connections = nbd->most_conns,
 		.handshake_ns = nbd->handshake_ns,
 		.grace_ns = nbd->grace_ns};
-	nbd->shared = (struct sim_nbd_clients){0};
+	nbd->shared = (struct sim_nbd_clients){.least = UINT64_MAX};
 	nbd->moves.run = run;
-	nbd->moves.stopping = &nbd->shared.stopping;
+	nbd->moves.clients = &nbd->shared;
 	nbd->calm = false;
 	nbd->lost_count = 0;
 	co_queue_init(&nbd->shared.closed);

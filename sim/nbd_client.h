@@ -60,6 +60,7 @@ struct sim_nbd_wishes {                        /* what a client is like */
 
 struct sim_nbd_clients {      /* what all of them know */
 	bool stopping;        /* the server is being stopped: it may hang up at any time */
+	uint64_t least;       /* the smallest disk that a successor found: whoever knows a larger one is shown out */
 	unsigned connections; /* that are not yet closed */
 	struct co_queue closed;
 };

@@ -2,6 +2,8 @@
 /* What nbd_move.h says. */
 #include "nbd_move.h"
 
+#include "base/math.h"
+
 #define MOVES 20 /* in one life */
 
 /* From numbers of its own, so that what else is drawn of a seed stays what it was. */
@@ -40,6 +42,8 @@ static void server_move(struct co *co, struct sim_nbd_moves *m)
 		return;
 	if (!stays || sim_below(&m->rng, 2))
 		new = successor_make(co, m, &state);
+	if (new)
+		m->clients->least = MIN(m->clients->least, m->run->node->size);
 	export_state_fini(&state);
 	if (new && !stays) {
 		m->server = new;
@@ -55,9 +59,9 @@ static void moves_entry(struct co *co, void *arg)
 {
 	struct sim_nbd_moves *m = arg;
 
-	for (unsigned n = 0; n < MOVES && !*m->stopping && !m->run->world.dead; n++) {
+	for (unsigned n = 0; n < MOVES && !m->clients->stopping && !m->run->world.dead; n++) {
 		co_sleep(co, sim_between(&m->rng, 1, m->tenure_ns));
-		if (!*m->stopping && !m->run->world.dead)
+		if (!m->clients->stopping && !m->run->world.dead)
 			server_move(co, m);
 	}
 }

@@ -7,6 +7,7 @@
 #define CORRAL_SIM_NBD_MOVE_H
 
 #include "export/export.h"
+#include "nbd_client.h"
 #include "run.h"
 
 struct sim_nbd_moves {
@@ -14,7 +15,7 @@ struct sim_nbd_moves {
 	uint64_t tenure_ns;         /* at most so long one server has the clients; 0: to the end */
 	struct nbd_options options; /* of each of them */
 	struct export *server;      /* the one that there is */
-	const bool *stopping;
+	struct sim_nbd_clients *clients;
 	struct sim_run *run;
 	struct co_group group; /* one coroutine */
 };
@@ -22,6 +23,6 @@ struct sim_nbd_moves {
 void sim_nbd_moves_draw(struct sim_nbd_moves *m, uint64_t seed, uint64_t schedule);
 /* There is a server, of these options. */
 void sim_nbd_moves_begin(struct co *co, struct sim_nbd_moves *m);
-void sim_nbd_moves_end(struct co *co, struct sim_nbd_moves *m); /* *stopping is set */
+void sim_nbd_moves_end(struct co *co, struct sim_nbd_moves *m); /* they know that it stops */
 
 #endif
