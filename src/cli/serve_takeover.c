@@ -163,7 +163,7 @@ static int states_receive(
 static int take_over(struct co *co, struct serve *s, struct serve_takeover *t, struct err *err)
 {
 	json_t *states = NULL;
-	bool control;
+	bool control = false;
 	int r = ask(co, s, t, &control, err);
 
 	if (r == 0)
