@@ -105,11 +105,9 @@ static void control_freeze(struct handover *h)
 {
 	struct io_sock *listener = h->serve->control.listener;
 	struct export_state *state = &h->states[h->states_n++];
-	struct io_place place = io_sock_place(listener);
 
 	io_sock_pause(listener);
-	export_state_put(state, &place, sizeof(place));
-	export_state_put_fd(state, io_sock_fd(listener));
+	export_state_put_listener(state, listener);
 }
 
 /* *frozen: how many of the exports are, also after a failure. */

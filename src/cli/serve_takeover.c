@@ -123,13 +123,8 @@ static int control_take(struct co *co, struct serve *s, struct serve_takeover *t
 	struct export_reader reader = {.state = state};
 	struct io_sock *listener;
 	struct io_place place;
-	int fd, r;
+	int r = export_read_listener(co, &reader, "control socket", &listener, &place, err);
 
-	export_read(&reader, &place, sizeof(place));
-	fd = export_read_fd(&reader);
-	if (fd < 0)
-		return err_set(err, -EPROTO, "no control socket was handed over");
-	r = io_listener_adopt(co, fd, &listener, err);
 	if (r < 0)
 		return r;
 	if (wanted) {

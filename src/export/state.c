@@ -2,6 +2,7 @@
 /* Writing and reading of states; see state.h. */
 #include "export/state.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,14 @@ void export_state_put_fd(struct export_state *s, int fd)
 	s->fd[s->fds++] = fd;
 }
 
+void export_state_put_listener(struct export_state *s, const struct io_sock *listener)
+{
+	struct io_place place = io_sock_place(listener);
+
+	export_state_put(s, &place, sizeof(place));
+	export_state_put_fd(s, io_sock_fd(listener));
+}
+
 void export_state_fini(struct export_state *s)
 {
 	free(s->bytes);
@@ -104,4 +113,20 @@ int export_read_fd(struct export_reader *r)
 		return -1;
 	}
 	return r->state->fd[r->fd_at++];
+}
+
+int export_read_listener(struct co *co, struct export_reader *r, const char *what, struct io_sock **out,
+	struct io_place *place, struct err *err)
+{
+	int fd;
+
+	export_read(r, place, sizeof(*place));
+	fd = export_read_fd(r);
+	return fd < 0 ? err_set(err, -EPROTO, "no %s was handed over", what) : io_listener_adopt(co, fd, out, err);
+}
+
+void export_read_end(struct co *co, struct export_reader *r)
+{
+	while (r->fd_at < r->state->fds)
+		io_fd_close(co, r->state->fd[r->fd_at++]);
 }

@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/err.h"
+#include "io/share.h"
 
 struct export_state {
 	uint8_t *bytes;
@@ -24,6 +26,8 @@ void export_state_put(struct export_state *s, const void *bytes, size_t len);
 void export_state_put_number(struct export_state *s, uint64_t n);
 void export_state_put_block(struct export_state *s, const void *bytes, size_t len); /* with its length */
 void export_state_put_fd(struct export_state *s, int fd);
+/* The descriptor, and what it has made in the file system. */
+void export_state_put_listener(struct export_state *s, const struct io_sock *listener);
 void export_state_fini(struct export_state *s); /* descriptors are left alone */
 
 /* Takes it apart again. What isn't there reads as zeros, and is remembered. */
@@ -39,5 +43,9 @@ uint64_t export_read_number(struct export_reader *r);
 /* Where it lies, until the state goes; at most `most` bytes. */
 const void *export_read_block(struct export_reader *r, size_t most, size_t *len);
 int export_read_fd(struct export_reader *r); /* the caller's from now on; -1: none is left */
+/* That of an export, or of what else listens (what). *place isn't given to it: it removes nothing yet. Errors are explained. */
+int export_read_listener(struct co *co, struct export_reader *r, const char *what, struct io_sock **out,
+	struct io_place *place, struct err *err) ATTR_MUST_USE;
+void export_read_end(struct co *co, struct export_reader *r); /* closes the descriptors that nobody took */
 
 #endif

@@ -120,11 +120,8 @@ static void put_conn(struct export_state *state, const struct nbd_conn *c)
 
 static void put_server(struct export_state *state, const struct nbd_server *s)
 {
-	struct io_place place = io_sock_place(s->listener);
-
 	export_state_put_number(state, STATE_VERSION);
-	export_state_put(state, &place, sizeof(place));
-	export_state_put_fd(state, io_sock_fd(s->listener));
+	export_state_put_listener(state, s->listener);
 	export_state_put_number(state, s->export.stats.clients);
 	export_state_put_number(state, s->n_conns);
 	list_for_each(it, &s->conns)
@@ -284,15 +281,12 @@ static int restore_listener(struct co *co, struct nbd_server *s, struct export_r
 {
 	struct io_place place;
 	uint64_t version = export_read_number(r);
-	int fd, rc;
+	int rc;
 
-	export_read(r, &place, sizeof(place));
 	if (version != STATE_VERSION)
 		return err_set(err, -EPROTO, "the NBD server that was handed over is of version %" PRIu64 ", not %d",
 			version, STATE_VERSION);
-	fd = export_read_fd(r);
-	rc = fd < 0 ? err_set(err, -EPROTO, "no listener was handed over")
-		    : io_listener_adopt(co, fd, &s->listener, err);
+	rc = export_read_listener(co, r, "listener", &s->listener, &place, err);
 	if (rc < 0)
 		return rc;
 	io_sock_place_set(s->listener, place);
@@ -312,8 +306,7 @@ int nbd_server_restore(struct co *co, struct nbd_server *s, const struct export_
 			err_set(err, rc, "the connections that were handed over can't be gone on with: %s",
 				rc == -EPROTO ? "their state isn't whole" : strerror(-rc));
 	}
-	while (r.fd_at < state->fds)
-		io_fd_close(co, state->fd[r.fd_at++]);
+	export_read_end(co, &r);
 	if (rc < 0 && s->listener)
 		io_sock_place_set(s->listener, (struct io_place){0});
 	if (rc < 0) {

@@ -122,11 +122,8 @@ static bool is_movable(const struct vu_session *s)
 
 static void put_server(struct export_state *state, const struct vu_server *s)
 {
-	struct io_place place = io_sock_place(s->listener);
-
 	export_state_put_number(state, STATE_VERSION);
-	export_state_put(state, &place, sizeof(place));
-	export_state_put_fd(state, io_sock_fd(s->listener));
+	export_state_put_listener(state, s->listener);
 	export_state_put_number(state, s->session != NULL);
 	if (!s->session)
 		return;
@@ -291,16 +288,13 @@ static int restore_listener(struct co *co, struct vu_server *s, struct export_re
 {
 	uint64_t version = export_read_number(r);
 	struct io_place place;
-	int fd, rc;
+	int rc;
 
-	export_read(r, &place, sizeof(place));
 	if (version != STATE_VERSION)
 		return err_set(err, -EPROTO,
 			"the vhost-user device that was handed over is of version %" PRIu64 ", not %d", version,
 			STATE_VERSION);
-	fd = export_read_fd(r);
-	rc = fd < 0 ? err_set(err, -EPROTO, "no listener was handed over")
-		    : io_listener_adopt(co, fd, &s->listener, err);
+	rc = export_read_listener(co, r, "listener", &s->listener, &place, err);
 	if (rc < 0)
 		return rc;
 	io_sock_place_set(s->listener, place);
@@ -316,8 +310,7 @@ int vu_server_restore(struct co *co, struct vu_server *s, const struct export_st
 	s->frozen = true;
 	if (rc == 0)
 		rc = restore_session(co, s, &r, err);
-	while (r.fd_at < state->fds)
-		io_fd_close(co, state->fd[r.fd_at++]);
+	export_read_end(co, &r);
 	if (rc < 0 && s->listener)
 		io_sock_place_set(s->listener, (struct io_place){0});
 	return rc;

@@ -33,4 +33,14 @@ static inline void move_abandon(struct co *co, struct export_state *state)
 	export_state_fini(state);
 }
 
+/* Frozen and thawed again. */
+static inline void move_back(struct co *co, struct export *e)
+{
+	struct export_state state;
+
+	move_out(co, e, &state);
+	move_abandon(co, &state);
+	e->ops->thaw(co, e);
+}
+
 #endif

@@ -25,15 +25,7 @@ static void hand_over(struct co *co, struct rig *rig)
 	move_in(co, old, rig->server, &state);
 }
 
-/* Frozen and thawed again. */
-static void take_back(struct co *co, struct rig *rig)
-{
-	struct export_state state;
-
-	move_out(co, rig->server, &state);
-	move_abandon(co, &state);
-	rig->server->ops->thaw(co, rig->server);
-}
+static void take_back(struct co *co, struct rig *rig) { move_back(co, rig->server); }
 
 typedef void change(struct co *co, struct rig *rig);
 static change *const changes[] = {hand_over, take_back};

@@ -29,14 +29,7 @@ static void hand_over(struct co *co, struct vu_rig *rig)
 	move_in(co, old, rig->export, &state);
 }
 
-static void take_back(struct co *co, struct vu_rig *rig)
-{
-	struct export_state state;
-
-	move_out(co, rig->export, &state);
-	move_abandon(co, &state);
-	rig->export->ops->thaw(co, rig->export);
-}
+static void take_back(struct co *co, struct vu_rig *rig) { move_back(co, rig->export); }
 
 typedef void change(struct co *co, struct vu_rig *rig);
 static change *const changes[] = {hand_over, take_back};
