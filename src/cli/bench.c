@@ -85,21 +85,6 @@ static int count_parse(const char *what, const char *text, unsigned least, unsig
 	return 0;
 }
 
-static int bytes_parse(const char *what, const char *text, uint64_t most, uint64_t *out)
-{
-	int ret = cli_size_parse(text, out);
-
-	if (ret == 0 && *out <= most)
-		return 0;
-	if (ret == -EINVAL) {
-		cli_complain("Invalid %s specified. You may use k, M, G, T, P or E suffixes for", what);
-		cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-	} else {
-		cli_complain("Invalid %s specified. Must be between 0 and %" PRIu64 ".", what, most);
-	}
-	return -EINVAL;
-}
-
 static int pattern_parse(struct arguments *a, const char *text)
 {
 	unsigned byte = 0;
@@ -133,9 +118,9 @@ static int parse_one(struct arguments *a, int option, const char *culprit)
 	switch (option) {
 	case 'c': return count_parse("request count", optarg, 0, INT_MAX, &b->requests);
 	case 'd': return count_parse("queue depth", optarg, 1, INT_MAX, &b->depth);
-	case 's': return bytes_parse("buffer size", optarg, INT_MAX, &b->bytes);
-	case 'S': return bytes_parse("step_size", optarg, INT_MAX, &b->step);
-	case 'o': return bytes_parse("offset", optarg, INT64_MAX, &b->offset);
+	case 's': return cli_number_within("buffer size", optarg, 0, INT_MAX, &b->bytes);
+	case 'S': return cli_number_within("step_size", optarg, 0, INT_MAX, &b->step);
+	case 'o': return cli_number_within("offset", optarg, 0, INT64_MAX, &b->offset);
 	case 'w': b->write = true; return 0;
 	case 't': return cache_parse(a, optarg);
 	case 'i': return cli_aio_parse(optarg, &a->engine, &a->native);

@@ -44,21 +44,6 @@ static const struct option long_options[] = {
 	{0},
 };
 
-static int number_parse(const char *name, const char *value, uint64_t least, uint64_t most, uint64_t *out)
-{
-	int ret = cli_size_parse(value, out);
-
-	if (ret == -EINVAL) {
-		cli_complain("Invalid %s specified. You may use k, M, G, T, P or E suffixes for", name);
-		cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-		return -EINVAL;
-	}
-	if (ret == 0 && *out >= least && *out <= most)
-		return 0;
-	cli_complain("Invalid %s specified. Must be between %" PRIu64 " and %" PRIu64 ".", name, least, most);
-	return -EINVAL;
-}
-
 static int operand_parse(struct dd *d, char *operand)
 {
 	char *value = strchr(operand, '=');
@@ -70,12 +55,12 @@ static int operand_parse(struct dd *d, char *operand)
 	else if (value && strcmp(operand, "of") == 0)
 		d->convert.target = d->convert.create.path = value;
 	else if (value && strcmp(operand, "bs") == 0)
-		return number_parse("bs", value, 1, INT32_MAX, &d->bs);
+		return cli_number_within("bs", value, 1, INT32_MAX, &d->bs);
 	else if (value && strcmp(operand, "skip") == 0)
-		return number_parse("skip", value, 0, INT64_MAX, &d->skip);
+		return cli_number_within("skip", value, 0, INT64_MAX, &d->skip);
 	else if (value && strcmp(operand, "count") == 0) {
 		d->has_count = true;
-		return number_parse("count", value, 0, INT64_MAX, &d->count);
+		return cli_number_within("count", value, 0, INT64_MAX, &d->count);
 	} else {
 		cli_complain("unrecognized operand %s", operand);
 		return -EINVAL;

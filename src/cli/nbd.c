@@ -67,11 +67,6 @@ static void export_fill(struct cli_nbd *n)
 	e->nbd.handshake_ns = n->handshake_ns;
 }
 
-static bool may_discard(const struct cli_nbd *n)
-{
-	return n->discard && (strcmp(n->discard, "unmap") == 0 || strcmp(n->discard, "on") == 0);
-}
-
 static int image_fill(struct cli_nbd *n, const char *file)
 {
 	struct serve *s = &n->serve;
@@ -83,7 +78,7 @@ static int image_fill(struct cli_nbd *n, const char *file)
 	how->format = n->format;
 	how->write = !n->read_only && !n->scratch;
 	how->qcow2.snapshot = n->snapshot;
-	how->qcow2.no_discard = i->disk.no_discard = !may_discard(n);
+	how->qcow2.no_discard = i->disk.no_discard = !cli_nbd_may_discard(n);
 	how->objects = n->objects;
 	how->objects_n = cli_secret_objects(&s->secrets, n->objects);
 	if (n->cache && image_cache_parse(n->cache, &how->cache) < 0)

@@ -41,6 +41,7 @@ struct cli_nbd {
 
 /* 0; 1: all is done; negative: told. *file: the argument, or NULL. */
 int cli_nbd_parse(struct cli_nbd *n, int argc, char **argv, const char **file) ATTR_MUST_USE;
+bool cli_nbd_may_discard(const struct cli_nbd *n); /* by --discard */
 
 /* ---- nbd_tls.c ---- */
 

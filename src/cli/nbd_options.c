@@ -296,11 +296,16 @@ static int parse_one(struct cli_nbd *n, int option, const char *culprit)
 
 /* ---- all of them ---- */
 
+bool cli_nbd_may_discard(const struct cli_nbd *n)
+{
+	return n->discard && (strcmp(n->discard, "unmap") == 0 || strcmp(n->discard, "on") == 0);
+}
+
 static int modes_check(const struct cli_nbd *n)
 {
 	enum image_cache cache;
 	const char *aio = n->aio, *discard = n->discard, *detect = n->detect_zeroes;
-	bool unmap = discard && (strcmp(discard, "unmap") == 0 || strcmp(discard, "on") == 0);
+	bool unmap = cli_nbd_may_discard(n);
 
 	if (n->cache && image_cache_parse(n->cache, &cache) < 0)
 		return refuse("Invalid cache mode `%s'", n->cache);

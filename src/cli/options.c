@@ -55,17 +55,24 @@ void cli_log_init(struct log *log) { *log = (struct log){.level = LOG_LEVEL_WARN
 
 int cli_size_parse(const char *text, uint64_t *out) { return options_size_parse(text, out); }
 
-int cli_number_parse(const char *what, const char *text, uint64_t *out)
+int cli_number_within(const char *what, const char *text, uint64_t least, uint64_t most, uint64_t *out)
 {
 	int ret = cli_size_parse(text, out);
 
-	if (ret == -ERANGE)
-		cli_complain("Invalid %s specified. Must be between 0 and %" PRId64 ".", what, INT64_MAX);
-	else if (ret < 0) {
+	if (ret == 0 && *out >= least && *out <= most)
+		return 0;
+	if (ret == -EINVAL) {
 		cli_complain("Invalid %s specified. You may use k, M, G, T, P or E suffixes for", what);
 		cli_complain("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+	} else {
+		cli_complain("Invalid %s specified. Must be between %" PRIu64 " and %" PRIu64 ".", what, least, most);
 	}
-	return ret < 0 ? -EINVAL : 0;
+	return -EINVAL;
+}
+
+int cli_number_parse(const char *what, const char *text, uint64_t *out)
+{
+	return cli_number_within(what, text, 0, INT64_MAX, out);
 }
 
 const char *cli_size_text(uint64_t bytes, char text[CLI_SIZE_TEXT])

@@ -23,7 +23,9 @@ void cli_log_init(struct log *log);
  * above the largest signed 64-bit number. */
 int cli_size_parse(const char *text, uint64_t *out) ATTR_MUST_USE;
 
-/* The same for an argument that is called `what`; -EINVAL, told. */
+/* The same for an argument that is called `what`, and must lie between least and most; -EINVAL, told. */
+int cli_number_within(const char *what, const char *text, uint64_t least, uint64_t most, uint64_t *out) ATTR_MUST_USE;
+/* Whatever it is. */
 int cli_number_parse(const char *what, const char *text, uint64_t *out) ATTR_MUST_USE;
 
 /*
