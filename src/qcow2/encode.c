@@ -77,18 +77,16 @@ static int compress_cluster(struct co *co, struct qcow2 *q, uint64_t guest, stru
 {
 	uint32_t cluster = q->cluster_bytes;
 	AUTO_FREE char *memory = node_alloc(2 * (uint64_t)cluster);
-	struct work w = {.codec = qcow2_codec_get(q),
-		.from = memory,
-		.to = memory + cluster,
-		.cluster = cluster,
-		.room = cluster - qcow2_pack_unit(q)};
+	struct work w = {
+		.from = memory, .to = memory + cluster, .cluster = cluster, .room = cluster - qcow2_pack_unit(q)};
 
-	if (!memory || w.room == 0) {
-		qcow2_codec_put(q, w.codec);
-		return memory ? 0 : -ENOMEM;
-	}
+	if (!memory)
+		return -ENOMEM;
+	if (w.room == 0)
+		return 0;
 	iov_copy_out(from, memory, from.len);
 	memset(memory + from.len, 0, cluster - from.len);
+	w.codec = qcow2_codec_get(q);
 	co_offload(co, compress, &w);
 	qcow2_codec_put(q, w.codec);
 	if (w.bytes <= 0)
