@@ -1,28 +1,8 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 #
-# The first and only process of the demo's guest. Lines that begin with @@ are for whoever watches; FAILED, DISK and
-# GUEST PASSED are for the script that booted it.
-export PATH=/sbin:/bin
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-exec </dev/console >/dev/console 2>&1
-
-say() { echo "@@ $*"; }
-
-finish() {
-	sync
-	poweroff -f
-	sleep 60
-}
-
-fail() {
-	dmesg | tail -n 20
-	echo "FAILED $*"
-	finish
-}
+# The first and only process of the demo's guest. Beside what guest-lib.sh says, DISK is for the script that booted it.
+. /guest-lib.sh
 
 forget_caches() {
 	sync
@@ -35,15 +15,8 @@ verify() {
 }
 
 boot() {
-	local module tries=0
-	while read -r module; do
-		insmod "/modules/$module" || fail "insmod $module"
-	done </modules/order
-	until [ -b /dev/vda2 ]; do
-		tries=$((tries + 1))
-		[ $tries -lt 100 ] || fail "no /dev/vda2"
-		usleep 50000
-	done
+	load_modules
+	wait_for /dev/vda2 100
 	say "booted: /dev/vda, $(($(cat /sys/block/vda/size) / 2048)) MiB, cache $(cat /sys/block/vda/queue/write_cache)"
 	[ "$(cat /sys/block/vda/queue/discard_max_bytes)" -gt 0 ] || fail "the disk has no discard"
 }

@@ -1,43 +1,14 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 #
-# The first process of the guest that installs Debian on its disk. The second disk is a tar archive. Lines that begin with @@ are for
-# whoever watches; FAILED and GUEST PASSED are for the script.
-export PATH=/sbin:/bin
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-exec </dev/console >/dev/console 2>&1
-
-say() { echo "@@ $*"; }
-
-finish() {
-	sync
-	poweroff -f
-	sleep 60
-}
-
-fail() {
-	dmesg | tail -n 20
-	echo "FAILED $*"
-	finish
-}
-
-wait_for() {
-	local tries=0
-	until [ -b "$1" ]; do
-		tries=$((tries + 1))
-		[ $tries -lt 200 ] || fail "no $1"
-		usleep 50000
-	done
-}
+# The first process of the guest that installs Debian on its disk. The second disk is a tar archive.
+. /guest-lib.sh
 
 # Which of both disks is which.
 find_disks() {
 	local disk
 	for disk in vda vdb; do
-		wait_for /dev/$disk
+		wait_for /dev/$disk 200
 		if [ "$(cat /sys/block/$disk/serial)" = source ]; then SOURCE=/dev/$disk; else DISK=/dev/$disk; fi
 	done
 	[ -n "$SOURCE" ] && [ -n "$DISK" ] || fail "the disks aren't those that were expected"
@@ -56,12 +27,10 @@ boot_loader() {
 	say "the boot loader is installed: $(grep -c ^menuentry /mnt/boot/grub/grub.cfg) entry"
 }
 
-while read -r module; do
-	insmod "/modules/$module" || fail "insmod $module"
-done </modules/order
+load_modules
 find_disks
 printf 'label: dos\nstart=2048, type=83, bootable\n' | /sbin/sfdisk -q "$DISK" || fail sfdisk
-wait_for "${DISK}1"
+wait_for "${DISK}1" 200
 /sbin/mke2fs -q -F -t ext4 -L root "${DISK}1" || fail mke2fs
 say "a partition and a file system"
 mount -t ext4 "${DISK}1" /mnt || fail mount

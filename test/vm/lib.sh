@@ -96,6 +96,7 @@ initramfs() {
 	install "$(command -v busybox)" "$root/bin/busybox"
 	ln -s busybox "$root/bin/sh"
 	install "$HERE/$1" "$root/init"
+	install -m 644 "$HERE/guest-lib.sh" "$root/guest-lib.sh"
 	cp /etc/mke2fs.conf "$root/etc/"
 	for name in $2; do
 		program_with_libraries "$root" "$name"
