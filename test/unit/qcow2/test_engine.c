@@ -56,7 +56,7 @@ static void draw_range(struct run *r, uint64_t from, uint64_t to, uint64_t *off,
 	*off = from + ((uint64_t)draw(r, 1u << 30) % (to - from));
 	*len = 1 + draw(r, (unsigned)most);
 	if (draw(r, 3) == 0) {
-		*off = align_down(*off, 512);
+		*off = MAX(align_down(*off, 512), from);
 		*len = align_up(*len, 512);
 	}
 	*len = MIN(*len, to - *off);
